@@ -1,0 +1,78 @@
+# The two commands on a fresh machine are `make demo` and `make test`; `make` alone lists all.
+#
+# Offline: `make demo WHEELS=DIR` installs from a folder of wheels instead of a package index. Fill it elsewhere with
+#   python -m pip download --require-hashes -r requirements-test.lock -d DIR
+# Another interpreter: `make test PYTHON=python3.12 VENV=.venv312`.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+# How many pytest processes; `make test WORKERS=0` runs in one, for a debugger.
+WORKERS ?= auto
+# More words for pytest: `make test PYTEST="-k resume -x"`.
+PYTEST ?=
+
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(WHEELS),--no-index --find-links $(WHEELS))
+# The project itself: its build backend came with the lock, so nothing unhashed is fetched.
+INSTALL_SELF = $(PIP) --no-deps --no-build-isolation --editable .
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-real test test-quick check format lock bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## copy a generated tree between embedded servers, killed half-way, resumed, verified
+	$(BIN)/asynccopy demo
+
+demo-real: $(VENV)/.test ## the same on a real HDFS and a real S3 server (needs Java, Maven and Go)
+	$(BIN)/python -m testbed fetch
+	$(BIN)/python -m testbed.demo
+
+test: $(VENV)/.test ## every test; those that need Java or Go say so when they are skipped
+	-$(BIN)/python -m testbed fetch
+	$(BIN)/python -m pytest -n $(WORKERS) -rs $(PYTEST)
+
+test-quick: $(VENV)/.test ## the tests that need no real server
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not real and not slow" $(PYTEST)
+
+check: $(VENV)/.test ## ruff, mypy strict, the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test ## let ruff lay out the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test ## measure speed, CPU and memory on the real servers
+	$(BIN)/python -m testbed fetch
+	$(BIN)/python -m tests.bench
+
+lock: ## resolve the dependencies anew into both locks (needs uv)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --group build --output-file requirements.lock
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		pyproject.toml --group build --group test --constraint requirements.lock --output-file requirements-test.lock
+
+clean: ## remove the virtual environment and every cache in this folder
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps say which lock the environment was made from, so a changed lock installs again.
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "asynccopy needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made requirements.lock pyproject.toml
+	$(PIP) --require-hashes -r requirements.lock
+	$(INSTALL_SELF)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made requirements-test.lock pyproject.toml
+	$(PIP) --require-hashes -r requirements-test.lock
+	$(INSTALL_SELF)
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,106 @@
+"""``asynccopy copy``: one shot; the same command again resumes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import structlog
+
+from asynccopy import logs
+from asynccopy.cli import progress as display
+from asynccopy.cli.job import Sides, journal_path, make_journal_directory, open_sides
+from asynccopy.cli.options import FILE, RATE, SIZE, selection_options, side_options, take_selection, talk_options
+from asynccopy.cli.result import ResultFile, Run
+from asynccopy.cli.running import run
+from asynccopy.journal import Journal
+from asynccopy.logs import printable
+from asynccopy.mirror.mirror import CopyOptions, Mirror
+from asynccopy.mirror.progress import Progress
+from asynccopy.mirror.selection import Selection
+from asynccopy.storage.registry import Settings
+
+log = structlog.get_logger()
+
+
+@click.command("copy", epilog="Exit codes: see asynccopy --help.")
+@side_options
+@click.option(
+    "--verify",
+    type=click.Choice(["checksum", "size", "none"]),
+    default="checksum",
+    show_default=True,
+    help="How each file is proven equal.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the paths that would be copied; write nothing.")
+@selection_options
+@click.option("--bandwidth", type=RATE, help="Read at most so fast, e.g. 200MiB/s.")
+@click.option("--part-size", type=SIZE, help="Size of an upload's parts. Default: by the length.")
+@click.option("--sign-payload", is_flag=True, help="Let the S3 signature cover the bodies (costs a SHA-256).")
+@click.option("--result", type=FILE, help="Write the outcome there as one JSON document.")
+@talk_options
+def command(**options: Any) -> int:
+    """Copy the contents of SOURCE to DESTINATION and prove every file equal.
+
+    What was copied and is unchanged is skipped, so the same command again goes on where the last one ended, and
+    repeats nothing that was finished. Empty files become empty objects, an empty directory becomes a zero-byte object
+    named `directory/`.
+    """
+    selection = take_selection(options)
+    logs.configure(verbose=options["verbose"])
+    return run(lambda stop: _copy(options, selection, stop))
+
+
+async def _copy(options: dict[str, Any], selection: Selection, stop: asyncio.Event) -> int:
+    result = None if options["result"] is None else ResultFile(options["result"])
+    started, progress = datetime.now(UTC), Progress()
+    error: BaseException | None = None
+    try:
+        await _work(options, selection, stop, progress)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        ended = Run(started, datetime.now(UTC), progress, error)
+        if result is not None and not options["dry_run"]:
+            result.write(ended.document())
+        if not options["quiet"] and not options["dry_run"] and progress.listed_files:
+            ended.summarize()
+    return 1 if progress.failed_files else 0
+
+
+async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Event, progress: Progress) -> None:
+    settings = Settings(
+        sign_payload=options["sign_payload"], bandwidth=options["bandwidth"], concurrency=options["concurrency"]
+    )
+    async with open_sides(options["source"], options["destination"], options["config"], settings) as sides:
+        path = journal_path(options["journal"], sides.source.url, sides.destination.url)
+        log.info("journal", path=str(path))
+        make_journal_directory(path)
+        journal = await Journal.open(path, source=sides.source.url, destination=sides.destination.url)
+        try:
+            mirror = _mirror(options, selection, sides, journal, stop, progress)
+            if options["dry_run"]:
+                async for status in mirror.plan():
+                    click.echo(printable(status.path))
+            else:
+                with display.shown(progress, quiet=options["quiet"]):
+                    await mirror.copy()
+        finally:
+            await journal.close()
+
+
+def _mirror(
+    options: dict[str, Any],
+    selection: Selection,
+    sides: Sides,
+    journal: Journal,
+    stop: asyncio.Event,
+    progress: Progress,
+) -> Mirror:
+    chosen = CopyOptions(verify=options["verify"], concurrency=options["concurrency"], part_size=options["part_size"])
+    return Mirror(
+        sides.source, sides.destination, journal, selection=selection, options=chosen, stop=stop, progress=progress
+    )

@@ -1,0 +1,89 @@
+"""One job as the command line names it: two sides opened, and where its journal lies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from asynccopy.cli.endpoints import resolve
+from asynccopy.config import load
+from asynccopy.errors import JournalError, UsageError
+from asynccopy.journal import Journal
+from asynccopy.storage.interface import Destination, Source
+from asynccopy.storage.registry import Settings, open_destination, open_source
+
+MAPPING: Final = "contents"
+"""How source paths become keys: the contents of the source directory go below the destination prefix."""
+
+
+class Sides(Struct):
+    """Both ends of a job, open."""
+
+    source: Source
+    destination: Destination
+
+
+@asynccontextmanager
+async def open_sides(source: str, destination: str, config: Path | None, settings: Settings) -> AsyncIterator[Sides]:
+    """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError."""
+    names = None if config is None else load(config)
+    reading = open_source(*resolve(source, names, settings))
+    try:
+        writing = open_destination(*resolve(destination, names, settings))
+    except BaseException:
+        await reading.aclose()
+        raise
+    try:
+        if reading.url == writing.url:
+            raise UsageError(f"SOURCE and DESTINATION are the same: {reading.url}")
+        yield Sides(reading, writing)
+    finally:
+        try:
+            await writing.aclose()
+        finally:
+            await reading.aclose()
+
+
+@asynccontextmanager
+async def scratch_journal(sides: Sides) -> AsyncIterator[Journal]:
+    """A journal that holds a listing while it is needed, and leaves nothing behind."""
+    with tempfile.TemporaryDirectory(prefix="asynccopy-") as folder:
+        path = Path(folder) / "scratch.journal"
+        journal = await Journal.open(path, source=sides.source.url, destination=sides.destination.url)
+        try:
+            yield journal
+        finally:
+            await journal.close()
+
+
+def journal_path(given: Path | None, source: str, destination: str) -> Path:
+    """Where the journal lies: as given, else by the job's identity in XDG_STATE_HOME. The folder is not made."""
+    if given is not None:
+        return given
+    identity = hashlib.sha256("\0".join((source, destination, MAPPING)).encode("utf-8", "surrogateescape")).hexdigest()
+    return state_directory() / f"{identity[:16]}.journal"
+
+
+def make_journal_directory(path: Path) -> None:
+    """Make the default folder where it is missing, for the user alone. Raises JournalError."""
+    if path.parent != state_directory():
+        return
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise JournalError(
+            f"{path.parent} cannot be made: {error.strerror}", hint="set XDG_STATE_HOME, or name a file with --journal"
+        ) from error
+
+
+def state_directory() -> Path:
+    home = os.environ.get("XDG_STATE_HOME", "")
+    # the XDG specification: a relative path is invalid and must be ignored
+    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "asynccopy"

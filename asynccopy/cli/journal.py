@@ -1,0 +1,161 @@
+"""``asynccopy journal``: look inside a journal, also while its copy runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from asynccopy import logs
+from asynccopy.cli.job import journal_path, open_sides
+from asynccopy.cli.options import FILE
+from asynccopy.cli.running import run
+from asynccopy.cli.units import size_text
+from asynccopy.errors import UsageError
+from asynccopy.journal import JournalReader, LedgerRow
+from asynccopy.logs import printable
+from asynccopy.storage.registry import Settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_COLUMNS = LedgerRow.__struct_fields__
+
+
+@click.group("journal")
+def command() -> None:
+    """Look inside a journal: by its file, or by the job that it belongs to."""
+
+
+def _which(function: _Command) -> _Command:
+    for option in (
+        click.option("--config", type=FILE, help="With --job: the file that names endpoints."),
+        click.option("--job", nargs=2, metavar="SOURCE DESTINATION", help="The job, as it was given to copy."),
+        click.option("--journal", type=FILE, help="The journal's file."),
+    ):
+        function = option(function)
+    return function
+
+
+@command.command("export")
+@click.option("--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True)
+@_which
+def export(form: str, **which: Any) -> None:
+    """Print the ledger: every file with its state and both checksums.
+
+    Times are milliseconds since the epoch, lengths bytes. In CSV a cell that a spreadsheet would take for a formula (it
+    begins with = + - or @) has an apostrophe before it.
+    """
+    _ask(which, _export_csv if form == "csv" else _export_jsonl)
+
+
+@command.command("show")
+@click.argument("path", required=False)
+@_which
+def show(path: str | None, **which: Any) -> None:
+    """Print how the job stands, or all that is known of one source PATH."""
+    _ask(which, _show_job if path is None else lambda journal: _show_file(journal, path))
+
+
+@command.command("errors")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="So many at most.")
+@_which
+def errors(limit: int, **which: Any) -> None:
+    """Print the files that failed in the last pass, tab-separated: path, class, message, hint."""
+
+    async def show_errors(journal: JournalReader) -> None:
+        for failure in await journal.failures(limit):
+            cells = (failure.path, failure.error_class, failure.message, failure.hint)
+            click.echo("\t".join(map(printable, cells)))
+
+    _ask(which, show_errors)
+
+
+def _ask(which: dict[str, Any], question: Callable[[JournalReader], Coroutine[Any, Any, None]]) -> None:
+    if (which["journal"] is None) == (which["job"] is None):
+        raise click.UsageError("name the journal: either --journal FILE or --job SOURCE DESTINATION")
+    logs.configure()
+
+    async def ask() -> None:
+        async with _opened(await _path(which)) as journal:
+            await question(journal)
+
+    run(lambda _: ask())
+
+
+async def _path(which: dict[str, Any]) -> Path:
+    if which["job"] is None:
+        return Path(which["journal"])
+    source, destination = which["job"]
+    async with open_sides(source, destination, which["config"], Settings()) as sides:
+        return journal_path(None, sides.source.url, sides.destination.url)
+
+
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[JournalReader]:
+    journal = await JournalReader.read(path)
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def _export_jsonl(journal: JournalReader) -> None:
+    async for row in journal.ledger():
+        click.echo(json.dumps(_cells(row)))
+
+
+async def _export_csv(journal: JournalReader) -> None:
+    # A terminal obeys control characters in names; a file or a pipe gets them as they are.
+    terminal = sys.stdout.isatty()
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    async for row in journal.ledger():
+        cells = [guarded(str(cell)) for cell in _cells(row).values()]
+        writer.writerow(map(printable, cells) if terminal else cells)
+
+
+def guarded(cell: str) -> str:
+    """The cell with an apostrophe before it where a spreadsheet would take it for a formula."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) else cell
+
+
+async def _show_job(journal: JournalReader) -> None:
+    state, totals = await journal.state(), await journal.totals()
+    lines = {
+        "source": state.source,
+        "destination": state.destination,
+        "pass": f"{state.pass_number}, {'finished' if state.finished else 'not finished'}",
+        "started": _moment(state.started_at),
+        "finished": _moment(state.finished_at),
+        "listed": f"{state.listed_files:,} files, {size_text(state.listed_bytes)}"
+        + ("" if state.listing_done else " so far"),
+        "done": f"{totals.done_files:,} files, {size_text(totals.done_bytes)}",
+        "to copy": f"{totals.pending_files:,} files, {size_text(totals.pending_bytes)}",
+        "failed": f"{totals.failed_files:,} files, {size_text(totals.failed_bytes)}",
+        "unfinished uploads": str(len(await journal.open_uploads())),
+    }
+    for name, text in lines.items():
+        click.echo(f"{name:>18}  {printable(text)}")
+
+
+async def _show_file(journal: JournalReader, path: str) -> None:
+    row = await journal.row(path)
+    if row is None:
+        raise UsageError(f"{path!r} is not in this journal", hint="paths are relative to the source")
+    for name, value in _cells(row).items():
+        click.echo(f"{name:>18}  {printable(str(value))}")
+
+
+def _cells(row: LedgerRow) -> dict[str, str | int]:
+    return {**msgspec.structs.asdict(row), "state": row.state.name.lower()}
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds") if milliseconds else "-"

@@ -1,0 +1,151 @@
+"""Events: structlog set up once, secrets redacted, no control character printed.
+
+Modules take ``structlog.get_logger()`` and bind what they know (``path=``, ``mirror=``). Before ``configure`` is called
+nothing is set up: importing this module has no effect on the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+HIDDEN: Final = "[redacted]"
+
+# lower case, with hyphens; an underscore counts as a hyphen
+_SECRET_KEYS: Final = frozenset(
+    {
+        "authorization",
+        "aws-secret-access-key",
+        "aws-session-token",
+        "cookie",
+        "delegation",
+        "password",
+        "proxy-authorization",
+        "secret-key",
+        "security-token",
+        "set-cookie",
+        "signature",
+        "token",
+        "x-amz-credential",
+        "x-amz-security-token",
+        "x-amz-signature",
+        "x-oss-security-token",
+    }
+)
+# `key=value` of a query or a message, and `Header: value` up to the end of its line.
+_WORDS: Final = "|".join(key.replace("-", "[-_]") for key in sorted(_SECRET_KEYS))
+_PAIR: Final = re.compile(rf"(?i)(?<![\w-])({_WORDS})=[^&\s'\"<>]+")
+_HEADER: Final = re.compile(
+    r"(?i)(?<![\w-])((?:proxy-)?authorization|x-amz-security-token|x-oss-security-token|(?:set-)?cookie)(['\"]?:\s*).+"
+)
+# user:password@ before a host
+_USERINFO: Final = re.compile(r"(://)[^/@\s]*:[^/@\s]*@")
+
+
+def redact(text: str) -> str:
+    """The text without the values of secret query parameters, headers and URL passwords."""
+    text = _PAIR.sub(rf"\1={HIDDEN}", text)
+    text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
+    return _USERINFO.sub(rf"\1{HIDDEN}@", text)
+
+
+def printable(text: str) -> str:
+    """The text with every character a terminal could obey (controls, bidi marks, lone surrogates) as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def configure(*, verbose: bool = False, file: Path | None = None) -> None:
+    """Set up events for the process: JSON lines appended to ``file``, else short lines on stderr.
+
+    WARNING and above, INFO too when ``verbose``. What libraries say through ``logging`` goes the same way.
+    Raises OSError when the file cannot be opened.
+    """
+    level = logging.INFO if verbose else logging.WARNING
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redact_event,
+    ]
+    factory: Any
+    if file is None:
+        processors.append(_short_line)
+        factory = _StderrLogger
+    else:
+        processors.append(structlog.processors.JSONRenderer(default=str))
+        factory = structlog.WriteLoggerFactory(file.open("a", encoding="utf-8"))
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [_ToStructlog()]
+    root.setLevel(logging.WARNING)
+
+
+class _StderrLogger:
+    """Looks stderr up at every line: a live display puts its own in place while it draws."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the logger
+
+    debug = info = warning = warn = error = critical = exception = msg
+
+
+class _ToStructlog(logging.Handler):
+    """Passes what libraries log on to structlog, so that it is redacted and lands in the same place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = structlog.get_logger()
+        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        event[key] = _redact_value(key, value)
+    return event
+
+
+def _redact_value(key: object, value: object) -> object:
+    if isinstance(key, str) and key.lower().replace("_", "-") in _SECRET_KEYS:
+        return HIDDEN
+    match value:
+        case str():
+            return redact(value)
+        case bytes():
+            return redact(value.decode("utf-8", "backslashreplace"))
+        case Mapping():
+            return {inner: _redact_value(inner, item) for inner, item in value.items()}
+        case (first, second) if isinstance(first, str) and isinstance(second, str):
+            return (first, _redact_value(first, second))  # a header as a pair
+        case list() | tuple():
+            return [_redact_value(None, item) for item in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return redact(str(value))
+
+
+def _short_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+    """``12:00:01 warning: event  key=value ...``, one physical line unless an exception follows."""
+    moment = str(event.pop("timestamp", ""))[11:19]
+    level = event.pop("level", "")
+    exception = event.pop("exception", None)
+    words = [printable(str(event.pop("event", "")))]
+    words += [f"{key}={printable(str(value))}" for key, value in event.items() if value is not None]
+    line = f"{moment} {level}: {'  '.join(words)}"
+    return line if exception is None else f"{line}\n{exception}"

@@ -1,0 +1,1 @@
+"""Many files: list them, decide, have them copied, account for every one."""

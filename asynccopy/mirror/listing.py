@@ -1,0 +1,132 @@
+"""Listing the source into the journal: several directories at once, page by page, in bounded memory.
+
+The frontier lies in the journal. A page, the subdirectories found in it and the cursor of the next page are one transaction, so
+that a crash repeats at most the pages that were in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from asynccopy.errors import AsyncCopyError, FileError, NameRefused, NotFound
+from asynccopy.journal import Directory, Journal
+from asynccopy.model import FileStatus
+from asynccopy.mirror.progress import Progress
+from asynccopy.mirror.selection import Selection
+from asynccopy.storage.interface import Source
+
+WORKERS = 8
+AHEAD = 1000
+"""Directories fetched from the journal at once."""
+
+
+class Listing:
+    """One pass over the source. ``found`` is called after every page; ``complete`` tells whether all could be listed."""
+
+    def __init__(
+        self,
+        source: Source,
+        journal: Journal,
+        selection: Selection,
+        progress: Progress,
+        stop: asyncio.Event,
+        found: Callable[[], None],
+    ) -> None:
+        self._source = source
+        self._journal = journal
+        self._selection = selection
+        self._progress = progress
+        self._stop = stop
+        self._found = found
+        self._queue: deque[Directory] = deque()
+        self._taken: set[int] = set()  # in a worker's hands, or given up in this run
+        self._working = 0
+        self._turn = asyncio.Condition()
+        self.complete = True
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(WORKERS):
+                group.create_task(self._work(), name=f"listing worker {number}")
+        if self.complete and not self._stop.is_set():
+            await self._journal.listing_done()
+
+    async def _work(self) -> None:
+        while (directory := await self._claim()) is not None:
+            try:
+                await self._list(directory)
+            finally:
+                async with self._turn:
+                    self._working -= 1
+                    self._turn.notify_all()
+
+    async def _claim(self) -> Directory | None:
+        """The next directory; None when none is left and no worker can find another."""
+        async with self._turn:
+            while not self._stop.is_set():
+                if not self._queue:
+                    rows = await self._journal.pending_directories(AHEAD + len(self._taken))
+                    self._queue.extend(row for row in rows if row.id not in self._taken)
+                if self._queue:
+                    directory = self._queue.popleft()
+                    self._taken.add(directory.id)
+                    self._working += 1
+                    return directory
+                if not self._working:
+                    self._turn.notify_all()
+                    return None
+                await self._turn.wait()
+            return None
+
+    async def _list(self, directory: Directory) -> None:
+        after = directory.after
+        while not self._stop.is_set():
+            try:
+                page = await self._source.list(directory.path, after)
+                entries, cursor = page.entries, page.after
+            except NotFound:
+                entries, cursor = [], None  # removed since its parent was listed
+                if not directory.path:
+                    raise
+            except FileError as error:
+                self.complete = False
+                self._progress.failed(directory.path + "/", 0, error)
+                return
+            empty = not entries and not after and bool(directory.path)
+            files, subdirectories = self._sort(entries)
+            if empty:
+                marker = FileStatus(directory.path + "/", 0, 0, is_directory=True)
+                files = [marker] if self._selection.has(marker) else []
+            count = await self._journal.record_page(directory.id, files, subdirectories, cursor)
+            self._progress.listed_files += count.files
+            self._progress.listed_bytes += count.bytes
+            self._progress.skipped_files += count.unchanged_files
+            self._progress.skipped_bytes += count.unchanged_bytes
+            self._found()
+            if cursor is None:
+                self._taken.discard(directory.id)
+                return
+            after = cursor
+
+    def _sort(self, entries: list[FileStatus]) -> tuple[list[FileStatus], list[str]]:
+        files, subdirectories = [], []
+        for entry in entries:
+            if not _encodable(entry.path):
+                error: AsyncCopyError = NameRefused(f"{entry.path!r}: not valid Unicode")
+                self._progress.failed(ascii(entry.path), entry.length, error)
+            elif entry.is_directory:
+                if self._selection.enters(entry.path):
+                    subdirectories.append(entry.path)
+            elif self._selection.has(entry):
+                files.append(entry)
+        return files, subdirectories
+
+
+def _encodable(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

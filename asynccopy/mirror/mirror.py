@@ -1,0 +1,284 @@
+"""One job from its listing to its last file: everything is claimed from the journal, and settled into it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from msgspec import Struct
+
+from asynccopy.errors import AsyncCopyError, FileError, Interrupted, NotFound, SourceChanged
+from asynccopy.executors.inline import InlineExecutor, Order
+from asynccopy.journal import Journal, PendingFile
+from asynccopy.mirror.listing import Listing
+from asynccopy.mirror.progress import Progress
+from asynccopy.mirror.selection import Selection
+from asynccopy.mirror.single import SingleFile
+from asynccopy.model import FileStatus, OpenUpload, PartReceipt
+from asynccopy.retry import RetryPolicy
+from asynccopy.storage.interface import Destination, Source
+from asynccopy.storage.retrying import RetryingDestination, RetryingSource
+from asynccopy.transfer.copy import Copied, Copier, Verify
+from asynccopy.transfer.parts import check_part_size
+from asynccopy.transfer.verify import Prover
+
+BATCH = 1000
+"""Rows claimed from the journal at once."""
+CHANGES = 5
+"""How often a file may turn out changed in one run before it is left, by name, for the next."""
+
+
+class CopyOptions(Struct, frozen=True):
+    """How to copy. ``concurrency``: ranges in flight over all files. ``part_size``: bytes, None for automatic."""
+
+    verify: Verify = "checksum"
+    concurrency: int = 64
+    part_size: int | None = None
+
+
+class Mirror:
+    """Copies what is selected from a source to a destination, once, resuming what an earlier run left unfinished.
+
+    ``stop``: set it to finish the ranges in flight and end with Interrupted. ``noticed`` is told of what will be retried.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        destination: Destination,
+        journal: Journal,
+        *,
+        selection: Selection,
+        options: CopyOptions,
+        stop: asyncio.Event,
+        progress: Progress,
+        noticed: Callable[[AsyncCopyError, float], None] | None = None,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._bare_source = source
+        self._bare_destination = destination
+        self._journal = journal
+        self._selection = selection
+        self._options = options
+        self._stop = stop
+        self._progress = progress
+        self._told = noticed
+        self._policy = policy or RetryPolicy()
+        self._claimed: deque[PendingFile] = deque()
+        self._held: set[int] = set()  # claimed and not settled
+        self._settled: set[int] = set()  # settled since the last look into the journal began
+        self._changes: dict[int, int] = {}
+        self._cursor = 0
+        self._listed = False
+        self._found = asyncio.Event()
+        self._claiming = asyncio.Lock()
+
+    async def copy(self) -> None:
+        """Run to the end. Files that fail are counted and named in ``progress``; what ends the run is raised.
+
+        Raises Interrupted when ``stop`` was set before the end; Unreachable, CredentialsRefused, NotThere, WrongServer from the
+        preflight of both sides, before anything is written; JournalError.
+        """
+        root = await self._bare_source.check()
+        capabilities = await self._bare_destination.check()
+        if self._options.part_size is not None:
+            check_part_size(self._options.part_size, self._bare_destination.limits)
+        source: Source = RetryingSource(self._bare_source, self._policy, self._noticed)
+        if not root.is_directory:
+            source = SingleFile(source)
+        destination = RetryingDestination(self._bare_destination, self._policy, self._noticed)
+        await self._begin()
+        prover = Prover(source, destination, capabilities, self._options.verify, self._policy, self._noticed)
+        copier = Copier(
+            source,
+            destination,
+            prover,
+            wanted_part_size=self._options.part_size,
+            budget=asyncio.Semaphore(self._options.concurrency),
+            policy=self._policy,
+            noticed=self._noticed,
+            moved=self._progress.moved,
+            stop=self._stop,
+        )
+        listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
+        self._source = source
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._list(listing), name="listing")
+                executor = InlineExecutor(copier, self._options.concurrency)
+                group.create_task(executor.run(self._claim, self._settle), name="copying")
+        except BaseExceptionGroup as failures:
+            raise _root_cause(failures) from None
+        if self._stop.is_set():
+            raise Interrupted("stopped before the end", hint="run the same command again to go on")
+        await self._finish(destination, complete=listing.complete)
+
+    async def plan(self) -> AsyncIterator[FileStatus]:
+        """List the source and yield what ``copy`` would copy now. Give it a scratch journal: the listing is recorded."""
+        root = await self._bare_source.check()
+        source: Source = RetryingSource(self._bare_source, self._policy, self._noticed)
+        if not root.is_directory:
+            source = SingleFile(source)
+        await self._begin()
+        if not self._listed:
+            await Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set).run()
+        after = 0
+        while not self._stop.is_set() and (rows := await self._journal.pending(after, BATCH)):
+            for row in rows:
+                yield row.status
+            after = rows[-1].id
+
+    # --- the pass ------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        await self._journal.begin_pass(self._selection.text)
+        state = await self._journal.state()
+        totals = await self._journal.totals()
+        progress = self._progress
+        progress.listed_files, progress.listed_bytes = state.listed_files, state.listed_bytes
+        # What an interrupted pass has already settled is skipped now; what a new pass finds unchanged is counted as it is met.
+        if state.listed_files:
+            progress.skipped_files = state.listed_files - totals.pending_files - totals.failed_files
+            progress.skipped_bytes = state.listed_bytes - totals.pending_bytes - totals.failed_bytes
+        self._listed = progress.listing_done = state.listing_done
+
+    async def _list(self, listing: Listing) -> None:
+        if not self._listed:
+            await listing.run()
+            self._listed = True
+            self._progress.listing_done = listing.complete and not self._stop.is_set()
+        self._found.set()
+
+    async def _finish(self, destination: Destination, *, complete: bool) -> None:
+        if complete:
+            for path, upload_id in await self._journal.stale_uploads():
+                await _abort(destination, destination.prefix + path, upload_id)
+        await self._journal.finish_pass(complete=complete)
+
+    # --- claim and settle ----------------------------------------------------------------------------------------
+
+    async def _claim(self) -> Order | None:
+        """The next file. Waits while the listing may still find some."""
+        while not self._stop.is_set():
+            if not self._claimed:
+                if not await self._fetch():
+                    return None
+                continue
+            row = self._claimed.popleft()
+            self._progress.in_flight[row.status.path] = [0, row.status.length]
+            return Order(row.id, row.status, _FileLog(self._journal, row.id))
+        return None
+
+    async def _fetch(self) -> bool:
+        """Bring in more rows, waiting for the listing if it must; False when there will be none."""
+        async with self._claiming:
+            while not self._claimed and not self._stop.is_set():
+                listed = self._listed  # read before the rows: a page recorded in between must not be missed
+                self._found.clear()
+                self._settled.clear()
+                rows = await self._journal.pending(self._cursor, BATCH)
+                if not rows and self._cursor:
+                    # A file that an earlier pass knew has kept its number, which may lie before the cursor.
+                    rows = await self._journal.pending(0, BATCH + len(self._held))
+                if rows:
+                    self._cursor = rows[-1].id
+                rows = [row for row in rows if row.id not in self._held and row.id not in self._settled]
+                self._held.update(row.id for row in rows)
+                self._claimed.extend(rows)
+                if not rows:
+                    if listed:
+                        return False
+                    await self._found.wait()
+            return not self._stop.is_set()
+
+    async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
+        self._progress.in_flight.pop(order.status.path, None)
+        if isinstance(result, Interrupted):
+            return  # pending as before
+        if isinstance(result, SourceChanged | NotFound) and await self._changed(order, result):
+            return  # claimed as before, in its new version
+        if isinstance(result, Copied):
+            await self._done(order, result)
+        elif result.fatal:
+            raise result
+        else:
+            await self._failed(order, result)
+        self._settled.add(order.number)
+        self._held.discard(order.number)
+
+    async def _done(self, order: Order, copied: Copied) -> None:
+        await self._journal.done(order.number, order.status.version, copied.evidence)
+        progress = self._progress
+        progress.copied_files += 1
+        progress.copied_bytes += order.status.length
+        progress.resumed_parts += copied.resumed_parts
+        progress.verified += copied.evidence.method in ("checksum", "read-back")
+
+    async def _failed(self, order: Order, error: AsyncCopyError) -> None:
+        await self._journal.failed(order.number, type(error).__name__, error.message, error.hint)
+        self._progress.failed(order.status.path, order.status.length, error)
+
+    async def _changed(self, order: Order, error: AsyncCopyError) -> bool:
+        """The file is not the one that was listed: claim the new version. False where there is none, or no end of them."""
+        count = self._changes[order.number] = self._changes.get(order.number, 0) + 1
+        if count > CHANGES:
+            return False
+        try:
+            now = await self._source.status(order.status.path)
+        except FileError:
+            return False
+        if now.is_directory or now.version == order.status.version:
+            # The same version as ever, and yet it cannot be proven: an open file, whose time stands still until it is closed.
+            return False
+        await self._journal.changed(order.number, now)
+        self._progress.listed_bytes += now.length - order.status.length
+        self._claimed.append(PendingFile(order.number, now))
+        self._found.set()
+        return True
+
+    def _noticed(self, error: AsyncCopyError, delay: float) -> None:
+        self._progress.retried(error, delay)
+        if self._told is not None:
+            self._told(error, delay)
+
+
+class _FileLog:
+    """The journal as the PartLog of one file."""
+
+    __slots__ = ("_id", "_journal")
+
+    def __init__(self, journal: Journal, file_id: int) -> None:
+        self._journal = journal
+        self._id = file_id
+
+    async def upload(self) -> OpenUpload | None:
+        return await self._journal.upload(self._id)
+
+    async def begin_upload(self, upload: OpenUpload) -> None:
+        await self._journal.begin_upload(self._id, upload)
+
+    async def part_done(self, receipt: PartReceipt) -> None:
+        await self._journal.part_done(self._id, receipt)
+
+    async def drop_upload(self) -> None:
+        await self._journal.drop_upload(self._id)
+
+
+async def _abort(destination: Destination, key: str, upload_id: str) -> None:
+    """Abort an upload; where the journal knows the intent only, all of this very key."""
+    if upload_id:
+        await destination.abort_upload(key, upload_id)
+        return
+    for found, found_id in await destination.list_uploads(key):
+        if found == key:
+            await destination.abort_upload(key, found_id)
+
+
+def _root_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error to report: a bug before anything else, else the first that ended the run."""
+    flat: list[BaseException] = []
+    for failure in failures.exceptions:
+        flat.append(_root_cause(failure) if isinstance(failure, BaseExceptionGroup) else failure)
+    return next((error for error in flat if not isinstance(error, AsyncCopyError)), flat[0])
+

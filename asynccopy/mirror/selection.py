@@ -1,0 +1,113 @@
+"""Which files belong to the job. Pure.
+
+Globs match the path relative to the source root, as in gitignore and rclone: ``*`` and ``?`` do not match ``/``, ``**`` matches
+anything, a pattern without ``/`` matches the last component anywhere in the tree.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property, lru_cache
+
+import msgspec
+from msgspec import Struct
+
+from asynccopy.errors import UsageError
+from asynccopy.model import FileStatus
+
+
+class Selection(Struct, frozen=True, dict=True):
+    """A file belongs if any include matches (or there is none), no exclude does, and size and time are within bounds.
+
+    Sizes in bytes, times in ms since the epoch, bounds included. ``empty_directories``: make markers for them.
+    Raises UsageError when a regular expression is malformed.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    include_regex: tuple[str, ...] = ()
+    exclude_regex: tuple[str, ...] = ()
+    min_size: int | None = None
+    max_size: int | None = None
+    modified_after: int | None = None
+    modified_before: int | None = None
+    empty_directories: bool = True
+
+    def __post_init__(self) -> None:
+        self._included  # noqa: B018 - compiled here, so that a malformed expression is told before anything begins
+        self._excluded  # noqa: B018
+
+    @cached_property
+    def _included(self) -> re.Pattern[str] | None:
+        return _either(self.include, self.include_regex, "--include-regex")
+
+    @cached_property
+    def _excluded(self) -> re.Pattern[str] | None:
+        return _either(self.exclude, self.exclude_regex, "--exclude-regex")
+
+    @property
+    def text(self) -> str:
+        """The same text for the same selection: a pass is only resumed with the one it was begun with."""
+        return msgspec.json.encode(self).decode()
+
+    def has(self, status: FileStatus) -> bool:
+        """Whether a file, or the marker of an empty directory (a path ending in ``/``), belongs to the job."""
+        if status.is_directory:
+            return self.empty_directories and self._has_path(status.path.rstrip("/"))
+        if not self._has_path(status.path):
+            return False
+        return (
+            (self.min_size is None or status.length >= self.min_size)
+            and (self.max_size is None or status.length <= self.max_size)
+            and (self.modified_after is None or status.modification_time >= self.modified_after)
+            and (self.modified_before is None or status.modification_time <= self.modified_before)
+        )
+
+    def enters(self, directory: str) -> bool:
+        """Whether anything below a directory can belong to the job; if not, it is not listed."""
+        if self._excluded is None:
+            return True
+        return self._excluded.fullmatch(directory + "/") is None
+
+    def _has_path(self, path: str) -> bool:
+        if self._included is not None and self._included.fullmatch(path) is None:
+            return False
+        return self._excluded is None or self._excluded.fullmatch(path) is None
+
+
+@lru_cache(maxsize=64)
+def _either(globs: tuple[str, ...], regexes: tuple[str, ...], option: str) -> re.Pattern[str] | None:
+    if not globs and not regexes:
+        return None
+    for regex in regexes:
+        try:
+            re.compile(regex)
+        except re.error as error:
+            raise UsageError(f"{option} {regex!r}: {error}") from None
+    # A regular expression is searched anywhere, as grep does; a glob matches the whole path.
+    parts = [_translated(glob) for glob in globs] + [f".*(?:{regex}).*" for regex in regexes]
+    return re.compile("|".join(f"(?:{part})" for part in parts), re.DOTALL)
+
+
+def _translated(glob: str) -> str:
+    text = glob.strip("/")
+    out = "" if "/" in glob.rstrip("/") else "(?:.*/)?"
+    at = 0
+    while at < len(text):
+        if text.startswith("**/", at):
+            out += "(?:.*/)?"
+            at += 3
+        elif text.startswith("**", at):
+            out += ".*"
+            at += 2
+        elif text[at] == "*":
+            out += "[^/]*"
+            at += 1
+        elif text[at] == "?":
+            out += "[^/]"
+            at += 1
+        else:
+            out += re.escape(text[at])
+            at += 1
+    # A pattern that names a directory takes all that is below it, too.
+    return out + ("/.*" if glob.endswith("/") else "(?:/.*)?")

@@ -1,0 +1,148 @@
+"""The nouns, frozen. Lengths are bytes, times are milliseconds since the epoch, paths are relative to the source root.
+
+A relative path is ``""`` for the root, else components joined by ``/`` without a leading one.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from msgspec import Struct
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+class FileVersion(Struct, frozen=True):
+    """What tells one version of a file from another. ``file_id`` is 0 where the source has no inode numbers."""
+
+    length: int
+    modification_time: int
+    file_id: int
+
+
+class FileStatus(Struct, frozen=True):
+    """One entry of a listing, as HDFS's FileStatus; ``path`` relative to the source root."""
+
+    path: str
+    length: int
+    modification_time: int
+    file_id: int = 0
+    is_directory: bool = False
+    block_size: int = 0
+
+    @property
+    def version(self) -> FileVersion:
+        return FileVersion(self.length, self.modification_time, self.file_id)
+
+
+class ListPage(Struct, frozen=True):
+    """One page of a directory. ``after`` is the cursor of the next page, None when this is the last."""
+
+    entries: list[FileStatus]
+    after: str | None
+
+
+class ByteRange(Struct, frozen=True):
+    """``length`` bytes from ``offset``."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+class FileChecksum(Struct, frozen=True):
+    """A checksum as the source names it, e.g. ``MD5-of-0MD5-of-512CRC32C`` and its 16 bytes in hex."""
+
+    algorithm: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.value}"
+
+
+class Part(Struct, frozen=True):
+    """One piece of a multipart upload; ``number`` counts from 1."""
+
+    number: int
+    range: ByteRange
+
+
+class BlockDigest(Struct, frozen=True, array_like=True):
+    """What one part knows of one HDFS block: the block's MD5 (``whole``), or the raw chunk CRCs of a piece of it."""
+
+    block: int
+    whole: bool
+    digest: bytes
+
+
+class PartReceipt(Struct, frozen=True):
+    """A finished part: what the store answered, and the digests of the bytes that we read."""
+
+    number: int
+    offset: int
+    size: int
+    etag: str
+    crc32c: int
+    blocks: tuple[BlockDigest, ...] = ()
+
+
+class PartReply(Struct, frozen=True):
+    """What the store says of a part it took: its ETag, and its own CRC-32C of the bytes where it computes one."""
+
+    etag: str
+    crc32c: int | None
+
+
+class ObjectMeta(Struct, frozen=True):
+    """An object as the store describes it. ``crc32c`` is of the whole object, None where the store keeps none.
+
+    ``modification_time`` in ms, 0 where unknown.
+    """
+
+    key: str
+    size: int
+    etag: str = ""
+    crc32c: int | None = None
+    modification_time: int = 0
+
+
+class ObjectPage(Struct, frozen=True):
+    """One page of a listing. ``after`` is the token of the next page, None when this is the last."""
+
+    objects: list[ObjectMeta]
+    after: str | None
+
+
+class OpenUpload(Struct, frozen=True):
+    """A multipart upload that has begun. ``version`` is the source version it was begun for."""
+
+    upload_id: str
+    part_size: int
+    version: FileVersion
+    parts: tuple[PartReceipt, ...] = ()
+
+
+class FileState(IntEnum):
+    """A file's state in the journal. A claim is not a state: what memory holds may be lost at any time."""
+
+    PENDING = 0
+    DONE = 1
+    FAILED = 2
+    UNSEEN = 3  # was to be copied in an earlier pass, not met again yet in this one
+
+
+class Evidence(Struct, frozen=True):
+    """What proves one file equal, as the ledger keeps it.
+
+    ``source`` is the source's own checksum, ``object`` the store's, each ``ALGORITHM:value`` or "" where a side has none.
+    ``method``: ``checksum`` (both ends compared with the stream), ``read-back`` (the object was read again), ``size``, ``none``.
+    """
+
+    method: str
+    source: str = ""
+    object: str = ""
+    etag: str = ""

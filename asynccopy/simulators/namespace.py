@@ -1,0 +1,334 @@
+"""What a simulated HDFS holds: a tree of real entries for tests, or millions of computed ones that take no memory.
+
+Paths are absolute (``/a/b``; the root is ``/``). Listings come in HDFS's order: by the *signed* bytes of the UTF-8
+names, so names that are not ASCII come before those that are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from bisect import bisect_right
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+_PERIOD = 1_048_573  # a prime just below 1 MiB: no two aligned ranges of one file are alike
+_SIGNED = bytes(byte ^ 0x80 for byte in range(256))
+DEFAULT_BLOCK = 128 << 20
+EPOCH = 1_700_000_000_000
+"""Modification times start here (ms), so that every run of a test sees the same ones."""
+
+
+def listing_key(name: str) -> bytes:
+    """Sorts names as HDFS does."""
+    return name.encode().translate(_SIGNED)
+
+
+@lru_cache(maxsize=4)
+def _pattern(seed: int) -> bytes:
+    once = random.Random(seed).randbytes(_PERIOD)
+    return once + once  # doubled, so that a period that starts anywhere is one slice
+
+
+class Generated(NamedTuple):
+    """Content made when it is read: ``length`` pseudo-random bytes; another ``version`` has others."""
+
+    length: int
+    seed: int = 0
+    version: int = 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes of a range, cut at the end of the content."""
+        length = max(0, min(length, self.length - offset))
+        pattern = _pattern(self.seed)
+        start = (offset + self.version * 7919) % _PERIOD
+        if length <= _PERIOD:
+            return pattern[start : start + length]
+        turned = pattern[start : start + _PERIOD]
+        return (turned * (length // _PERIOD + 1))[:length]
+
+
+class Inode(NamedTuple):
+    """One file or directory. Times in ms; ``length`` is what a status shows.
+
+    ``visible_length`` is what can be read: more than ``length`` while a writer has flushed a second time.
+    """
+
+    name: str
+    file_id: int
+    modification_time: int
+    is_directory: bool = False
+    length: int = 0
+    visible_length: int = 0
+    block_lengths: tuple[int, ...] | None = None
+    block_size: int = 0
+    children: int = 0
+    under_construction: bool = False
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """(offset, length) of every block: uneven ones where CONCAT has joined files, else all of the block size."""
+        blocks, at = [], 0
+        if not self.visible_length:
+            return []
+        if self.block_lengths is not None:
+            for length in self.block_lengths:
+                blocks.append((at, length))
+                at += length
+            return blocks
+        return [
+            (at, min(self.block_size, self.visible_length - at))
+            for at in range(0, self.visible_length, self.block_size)
+        ]
+
+    def block_at(self, offset: int) -> int | None:
+        """The number of the block that holds an offset, None outside of the file."""
+        if not 0 <= offset < self.visible_length:
+            return None
+        if self.block_lengths is None:
+            return offset // self.block_size
+        return next(number for number, (at, length) in enumerate(self.blocks()) if offset < at + length)
+
+
+class Namespace(Protocol):
+    """What a simulated NameNode and its DataNodes serve."""
+
+    def status(self, path: str) -> Inode | None:
+        """The entry at a path, None where there is none."""
+        ...
+
+    def children(self, path: str, after: str, limit: int) -> tuple[list[Inode], int]:
+        """At most ``limit`` entries of a directory that sort behind ``after`` ("" for all), and how many follow."""
+        ...
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """The bytes of a file's range, cut at its visible end."""
+        ...
+
+
+class TreeNamespace:
+    """Real entries, changed by tests as a writer would change them. Parents come into being by themselves.
+
+    Every change moves the clock by a second, so times are the same in every run.
+    """
+
+    def __init__(self, block_size: int = DEFAULT_BLOCK) -> None:
+        self.block_size = block_size
+        self._clock = EPOCH
+        self._last_id = 16384  # the id before HDFS's first: 16385 is the root
+        self._inodes: dict[str, Inode] = {}
+        self._contents: dict[str, bytes | Generated] = {}
+        self._names: dict[str, set[str]] = {}
+        self._sorted: dict[str, list[str]] = {}
+        self._add(Inode("", self._next_id(), self._tick(), is_directory=True), "/")
+
+    # --- what a server reads
+
+    def status(self, path: str) -> Inode | None:
+        inode = self._inodes.get(path)
+        if inode is not None and inode.is_directory:
+            return inode._replace(children=len(self._names[path]))
+        return inode
+
+    def children(self, path: str, after: str, limit: int) -> tuple[list[Inode], int]:
+        names = self._sorted.get(path)
+        if names is None:
+            names = self._sorted[path] = sorted(self._names[path], key=listing_key)
+        start = bisect_right(names, listing_key(after), key=listing_key) if after else 0
+        page = [self.status(_join(path, name)) for name in names[start : start + limit]]
+        return [inode for inode in page if inode is not None], max(0, len(names) - start - limit)
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        content = self._contents[path]
+        if isinstance(content, Generated):
+            return content.read(offset, length)
+        return content[offset : offset + length]
+
+    # --- what a writer does
+
+    def put(
+        self,
+        path: str,
+        content: bytes | Generated,
+        *,
+        modification_time: int | None = None,
+        block_size: int | None = None,
+        block_lengths: tuple[int, ...] | None = None,
+    ) -> Inode:
+        """Create a file, or replace it by another (with a new id). ``block_lengths``: uneven, as CONCAT leaves them."""
+        directory, name = self._parent(path)
+        length = content.length if isinstance(content, Generated) else len(content)
+        if block_lengths is not None and sum(block_lengths) != length:
+            raise ValueError(f"blocks of {sum(block_lengths)} bytes do not make a file of {length}")
+        inode = Inode(
+            name,
+            self._next_id(),
+            self._tick() if modification_time is None else modification_time,
+            length=length,
+            visible_length=length,
+            block_size=block_size or self.block_size,
+            block_lengths=block_lengths,
+        )
+        self._contents[path] = content
+        return self._add(inode, path, directory)
+
+    def append(self, path: str, data: bytes, *, close: bool = True) -> Inode:
+        """Append and close, or only flush (``close=False``), after which the writer still holds the file.
+
+        As seen on Hadoop 3.5.0: flushing moves no modification time, and from the second flush on the length shown lags
+        behind what can be read.
+        """
+        inode = self._inodes[path]
+        content = self._contents[path]
+        old = content.read(0, content.length) if isinstance(content, Generated) else content
+        self._contents[path] = old + data
+        grown = inode._replace(visible_length=len(old) + len(data), block_lengths=None, under_construction=True)
+        if not inode.under_construction:
+            grown = grown._replace(length=grown.visible_length)
+        self._inodes[path] = grown
+        return self.close(path) if close else grown
+
+    def close(self, path: str) -> Inode:
+        """The writer closes the file: the length becomes true, the modification time moves."""
+        inode = self._inodes[path]
+        inode = inode._replace(under_construction=False, length=inode.visible_length, modification_time=self._tick())
+        self._inodes[path] = inode
+        return inode
+
+    def mkdir(self, path: str) -> None:
+        """Create a directory and its parents; one that is there stays."""
+        if path not in self._inodes:
+            directory, name = self._parent(path)
+            self._add(Inode(name, self._next_id(), self._tick(), is_directory=True), path, directory)
+
+    def delete(self, path: str) -> None:
+        """Remove a file, or a directory with all that is below."""
+        for name in list(self._names.get(path, ())):
+            self.delete(_join(path, name))
+        directory, name = self._parent(path)
+        del self._inodes[path]
+        self._contents.pop(path, None)
+        self._names.pop(path, None)
+        self._sorted.pop(path, None)
+        self._names[directory].discard(name)
+        self._sorted.pop(directory, None)
+
+    def rename(self, path: str, to: str) -> None:
+        """Move a file; it keeps its id, times and bytes."""
+        inode, content = self._inodes[path], self._contents[path]
+        self.delete(path)
+        directory, name = self._parent(to)
+        self._contents[to] = content
+        self._add(inode._replace(name=name), to, directory)
+
+    def _add(self, inode: Inode, path: str, directory: str | None = None) -> Inode:
+        self._inodes[path] = inode
+        if inode.is_directory:
+            self._names[path] = set()
+        if directory is not None:
+            self._names[directory].add(inode.name)
+            self._sorted.pop(directory, None)
+        return inode
+
+    def _parent(self, path: str) -> tuple[str, str]:
+        directory, _, name = path.rpartition("/")
+        if not name or not path.startswith("/"):
+            raise ValueError(f"not an absolute path of a file: {path!r}")
+        directory = directory or "/"
+        if directory not in self._inodes:
+            self.mkdir(directory)
+        if not self._inodes[directory].is_directory:
+            raise ValueError(f"{directory!r} is a file")
+        return directory, name
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
+
+    def _tick(self) -> int:
+        self._clock += 1000
+        return self._clock
+
+
+class SyntheticNamespace:
+    """``/dir-0000000/file-0000000`` and so on, computed when asked for: nothing is kept per file.
+
+    Either count may be a million. All files have one length, and each has other bytes.
+    """
+
+    def __init__(
+        self,
+        directories: int,
+        files_per_directory: int,
+        file_length: int,
+        *,
+        block_size: int = DEFAULT_BLOCK,
+        seed: int = 0,
+    ) -> None:
+        self.directories = directories
+        self.files_per_directory = files_per_directory
+        self.file_length = file_length
+        self.block_size = block_size
+        self.seed = seed
+
+    def status(self, path: str) -> Inode | None:
+        if path == "/":
+            return Inode("", 16385, EPOCH, is_directory=True, children=self.directories)
+        directory, _, file = path[1:].partition("/")
+        d = _index("dir-", directory, self.directories)
+        if d is None:
+            return None
+        if not file:
+            return self._directory(d)
+        f = _index("file-", file, self.files_per_directory)
+        return None if f is None else self._file(d, f)
+
+    def children(self, path: str, after: str, limit: int) -> tuple[list[Inode], int]:
+        if path == "/":
+            start = _follows("dir-", after, self.directories)
+            stop = min(start + limit, self.directories)
+            return [self._directory(d) for d in range(start, stop)], self.directories - stop
+        d = _index("dir-", path[1:], self.directories)
+        if d is None:
+            raise KeyError(path)
+        start = _follows("file-", after, self.files_per_directory)
+        stop = min(start + limit, self.files_per_directory)
+        return [self._file(d, f) for f in range(start, stop)], self.files_per_directory - stop
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        # One pattern for all files; where a file starts in it comes from its path.
+        version = int.from_bytes(hashlib.blake2b(path.encode(), digest_size=6).digest(), "big")
+        return Generated(self.file_length, self.seed, version).read(offset, length)
+
+    def _directory(self, d: int) -> Inode:
+        return Inode(f"dir-{d:07}", 16386 + d, EPOCH, is_directory=True, children=self.files_per_directory)
+
+    def _file(self, d: int, f: int) -> Inode:
+        number = d * self.files_per_directory + f
+        return Inode(
+            f"file-{f:07}",
+            16386 + self.directories + number,
+            EPOCH + number,
+            length=self.file_length,
+            visible_length=self.file_length,
+            block_size=self.block_size,
+        )
+
+
+def _join(directory: str, name: str) -> str:
+    return f"/{name}" if directory == "/" else f"{directory}/{name}"
+
+
+def _index(prefix: str, name: str, count: int) -> int | None:
+    """The number in a computed name, None where no such name exists."""
+    digits = name.removeprefix(prefix)
+    if not (digits.isascii() and digits.isdigit()):
+        return None
+    number = int(digits)
+    return number if number < count and name == f"{prefix}{number:07}" else None
+
+
+def _follows(prefix: str, after: str, count: int) -> int:
+    """The number of the first computed name behind ``after``."""
+    if not after:
+        return 0
+    return bisect_right(range(count), listing_key(after), key=lambda number: listing_key(f"{prefix}{number:07}"))

@@ -1,0 +1,159 @@
+"""One S3 request: which operation it is, and its body, held against everything the client claims about it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from asynccopy.simulators.faults import Call, FlipBit, Slow
+from asynccopy.simulators.server import flipped, slowly
+from asynccopy.simulators.sigv4 import SIGNED_CHUNKS, UNSIGNED_TRAILER, ChunkedBody, S3Error, Signature
+from asynccopy.simulators.store import Body, Incoming, Place, base64_crc
+
+CRC32C = "x-amz-checksum-crc32c"
+CRC32 = "x-amz-checksum-crc32"
+
+
+class Gone(Exception):
+    """The client left in the middle of its body."""
+
+
+class Request:
+    """One request on its way through: what was asked, of what, and what is to go wrong."""
+
+    __slots__ = ("bucket_name", "call", "http", "key", "query", "signature")
+
+    def __init__(self, http: web.BaseRequest) -> None:
+        raw, _, query = http.raw_path.partition("?")
+        self.http = http
+        self.bucket_name, _, self.key = unquote(raw[1:], errors="surrogateescape").partition("/")
+        self.query: dict[str, str] = {}
+        for item in query.split("&") if query else ():
+            name, _, value = item.replace("+", "%20").partition("=")
+            self.query[unquote(name)] = unquote(value)
+        self.signature = Signature("", b"", "", "")
+        number = self.query.get("partNumber", "")
+        part = int(number) if number.isdigit() else None
+        self.call = Call(_op(http.method, self), http.method, f"/{self.bucket_name}/{self.key}", part)
+
+    def header(self, name: str) -> str:
+        return self.http.headers.get(name, "")
+
+
+def _op(method: str, request: Request) -> str:
+    """The operation's name in S3's own words, "" where it is not simulated."""
+    query = request.query
+    if not request.key:
+        if method == "GET" and "uploads" in query:
+            return "ListMultipartUploads"
+        if method == "GET" and query.get("list-type") == "2":
+            return "ListObjectsV2"
+        return "HeadBucket" if method == "HEAD" else ""
+    if "uploadId" in query:
+        ops = {
+            "PUT": "UploadPart",
+            "POST": "CompleteMultipartUpload",
+            "DELETE": "AbortMultipartUpload",
+            "GET": "ListParts",
+        }
+        return ops.get(method, "")
+    if "uploads" in query:
+        return "CreateMultipartUpload" if method == "POST" else ""
+    if query.keys() - {"x-id"} or "x-amz-copy-source" in request.http.headers:
+        return ""
+    return {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}.get(method, "")
+
+
+async def receive(request: Request, place: Place, *, md5: bool = False, weak: bool = False) -> Body:
+    """Take the request's whole body and hold it against everything the client claims about it.
+
+    ``md5``: its MD5 is wanted, be it claimed or not. ``weak``: claims in checksum headers are not looked at.
+    Raises Gone when it ends early, S3Error when it is not what was claimed; then nothing is kept.
+    """
+    http = request.http
+    if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
+        http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    claimed = request.header("x-amz-content-sha256")
+    chunked = None
+    if claimed in (SIGNED_CHUNKS, UNSIGNED_TRAILER):
+        chunked = ChunkedBody(request.signature, signed=claimed == SIGNED_CHUNKS)
+    elif claimed.startswith("STREAMING-"):
+        raise S3Error(501, "NotImplemented", f"{claimed} is not simulated")
+    incoming = Incoming(
+        place,
+        md5=md5 or "Content-MD5" in http.headers,
+        sha256=len(claimed) == 64,
+        crc32=CRC32 in http.headers or request.header("x-amz-trailer") == CRC32,
+    )
+    kept = False
+    try:
+        async for piece in _hurt(request, _payload(request, chunked)):
+            await incoming.write(piece)
+        if chunked is not None:
+            chunked.finish()
+        body = await incoming.finish()
+        _check(request, body, chunked.trailer if chunked is not None else {}, weak=weak)
+        kept = True
+        return body
+    finally:
+        if not kept:
+            incoming.drop()
+
+
+async def _payload(request: Request, chunked: ChunkedBody | None) -> AsyncIterator[bytes]:
+    """The body's pieces from the wire, decoded; as many as promised, or Gone."""
+    http = request.http
+    promised = http.content_length
+    if promised is None:
+        if http.body_exists:
+            raise S3Error(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
+        return
+    got = 0
+    try:
+        while data := await http.content.readany():
+            got += len(data)
+            if chunked is None:
+                yield data
+            else:
+                for piece in chunked.feed(data):
+                    yield piece
+    except (ConnectionError, web.RequestPayloadError) as error:
+        raise Gone from error
+    if got != promised:
+        raise Gone
+
+
+def _hurt(request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    match request.call.action:
+        case FlipBit(offset, bit):
+            return flipped(pieces, offset, bit)
+        case Slow(rate):
+            return slowly(pieces, rate)
+    return pieces
+
+
+def _check(request: Request, body: Body, trailer: dict[str, str], *, weak: bool) -> None:
+    claimed = request.header("x-amz-content-sha256")
+    if body.sha256 and body.sha256 != claimed:
+        raise S3Error(400, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match.")
+    decoded = request.header("x-amz-decoded-content-length")
+    if decoded and int(decoded) != body.size:
+        raise S3Error(400, "IncompleteBody", "The body is not as long as x-amz-decoded-content-length says")
+    if weak:
+        return
+    promised = request.header("x-amz-trailer")
+    if promised and promised not in trailer:
+        raise S3Error(400, "MalformedTrailerError", f"the trailer {promised} is missing")
+    md5 = request.header("Content-MD5")
+    if md5 and base64.b64encode(body.md5).decode() != md5:
+        raise S3Error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
+    crc32 = request.header(CRC32) or trailer.get(CRC32, "")
+    if crc32 and base64_crc(body.crc32 or 0) != crc32:
+        raise S3Error(400, "BadDigest", "The CRC32 you specified did not match the calculated checksum.")
+    # On Complete this header speaks of the object, not of the request's body.
+    crc32c = request.header(CRC32C) or trailer.get(CRC32C, "")
+    if crc32c and request.call.op != "CompleteMultipartUpload" and base64_crc(body.crc32c) != crc32c:
+        raise S3Error(400, "BadDigest", "The CRC32C you specified did not match the calculated checksum.")

@@ -1,0 +1,249 @@
+"""One HTTP/1.1 connection, reading straight into the caller's buffers.
+
+Own code because this is the data path, and it is measured: a ``BufferedProtocol`` lets the loop receive into the buffer that
+is sent on, so a byte is copied by the kernel only. Strict: HTTP/1.x, known lengths, no surprises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+from typing import Final, cast
+
+from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongServer
+
+SPARE: Final = 16 * 1024
+"""Bytes for the answer's head and whatever comes before anyone asked for it; also the longest head accepted."""
+
+_STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A connected socket. One exchange at a time; the door owns it in between.
+
+    ``waiting`` tells whether somebody waits for the network right now, ``moved`` how many bytes have passed so far in both
+    directions: what the door's watch needs to tell a stall from a slow consumer.
+    """
+
+    __slots__ = (
+        "_drain", "_end", "_eof", "_filled", "_loop", "_lost", "_spare", "_start", "_target", "_view", "_wake",
+        "deadline", "mark", "mark_moved", "moved", "name", "transport",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        self._loop = loop
+        self.name = name
+        self.transport = cast(asyncio.Transport, None)
+        self._spare = bytearray(SPARE)
+        self._view = memoryview(self._spare)
+        self._start = self._end = 0  # what of the spare buffer is filled and not yet consumed
+        self._target: memoryview | None = None
+        self._filled = 0
+        self._wake: asyncio.Future[None] | None = None
+        self._drain: asyncio.Future[None] | None = None
+        self._eof = False
+        self._lost: AsyncCopyError | None = None
+        self.moved = 0
+        self.mark = 0.0
+        self.mark_moved = 0
+        self.deadline: float | None = None
+
+    # --- what the loop calls -------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        # 0: resume_writing comes exactly when everything is in the kernel, so a buffer may be used again.
+        self.transport.set_write_buffer_limits(0)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        if self._target is not None:
+            return self._target[self._filled :]
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == SPARE:  # room is left only in front: paused otherwise
+            self._spare[: self._end - self._start] = self._spare[self._start : self._end]
+            self._start, self._end = 0, self._end - self._start
+        return self._view[self._end :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.moved += nbytes
+        if self._target is not None:
+            self._filled += nbytes
+            if self._filled < len(self._target):
+                return
+            self.transport.pause_reading()
+        else:
+            self._end += nbytes
+            if self._end - self._start == SPARE:
+                self.transport.pause_reading()
+        self._awake()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._awake()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._eof = True
+        if self._lost is None and exc is not None:
+            self._lost = ConnectionLost(f"{self.name}: connection lost: {exc}")
+            self._lost.__cause__ = exc
+        self._awake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        if self._drain is None:
+            self._drain = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        drain, self._drain = self._drain, None
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+
+    def _awake(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    # --- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        return self._wake is not None or self._drain is not None
+
+    @property
+    def reusable(self) -> bool:
+        """Nothing is under way: no rest of a body, no end of stream seen."""
+        return not self._eof and self._start == self._end and self._drain is None and not self.transport.is_closing()
+
+    @property
+    def answered(self) -> bool:
+        """Bytes have come that nobody has asked for yet: the server answers before the request is complete."""
+        return self._end > self._start
+
+    def reset_on_close(self) -> None:
+        """From now on, however this socket is closed, even by kill -9, the peer sees a reset.
+
+        A server that takes the polite end of a connection for the end of an object would publish a short one (versitygw
+        1.8.0 does).
+        """
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+    def fail(self, error: AsyncCopyError) -> None:
+        """End the connection now; whoever waits on it gets ``error``."""
+        if self._lost is None:
+            self._lost = error
+        self.abort()
+        self._awake()
+        self.resume_writing()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.moved += len(data)
+        self.transport.write(data)
+
+    async def drained(self) -> None:
+        """Return once all that was written is in the kernel. Raises ConnectionLost, or what ``fail`` was given."""
+        if self._drain is not None:
+            await self._drain
+        if self._lost is not None:
+            raise self._lost
+        if self.transport.is_closing():
+            raise ConnectionLost(f"{self.name}: closed by the server while the request was being sent")
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    async def _more(self) -> None:
+        """Wait until something has come into the spare buffer or the target is full."""
+        if self._lost is not None:
+            raise self._lost
+        if self._eof:
+            raise ShortRead(f"{self.name}: closed by the server before its answer was complete")
+        self._wake = self._loop.create_future()
+        if not self.transport.is_reading() and not self.transport.is_closing():
+            self.transport.resume_reading()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+    async def read_exactly(self, buffer: memoryview) -> None:
+        """Fill the buffer. Raises ShortRead or ConnectionLost with ``received`` set to the bytes that are good."""
+        have = min(self._end - self._start, len(buffer))
+        if have:
+            buffer[:have] = self._view[self._start : self._start + have]
+            self._start += have
+        if have == len(buffer):
+            return
+        self._target, self._filled = buffer, have
+        try:
+            while self._filled < len(buffer):
+                await self._more()
+        except (ShortRead, ConnectionLost) as error:
+            error.received = self._filled
+            raise
+        finally:
+            self._target = None
+
+    async def read_until(self, mark: bytes) -> bytes:
+        """The bytes up to and including ``mark``. Raises WrongServer when it does not come within 16 KiB."""
+        searched = self._start
+        while (found := self._spare.find(mark, searched, self._end)) < 0:
+            if self._end - self._start == SPARE:
+                raise WrongServer(f"{self.name}: no HTTP answer within {SPARE} bytes")
+            unsearched = max(0, self._end - self._start - len(mark) + 1)
+            await self._more()
+            searched = self._start + unsearched
+        taken = bytes(self._view[self._start : found + len(mark)])
+        self._start = found + len(mark)
+        return taken
+
+    async def read_some(self) -> bytes:
+        """What has come, at least one byte; b"" at the end of the stream."""
+        if self._start == self._end:
+            if self._eof and self._lost is None:
+                return b""
+            try:
+                await self._more()
+            except ShortRead:
+                return b""
+        taken = bytes(self._view[self._start : self._end])
+        self._start = self._end
+        return taken
+
+    async def read_head(self) -> tuple[int, dict[str, str], bool]:
+        """(status, headers with lower-case names, may the connection be kept) of the final answer; 1xx are passed over."""
+        while True:
+            # The very first bytes decide whether this is HTTP at all: an RPC port answers a few bytes and closes.
+            try:
+                head = await self.read_until(b"\r\n\r\n")
+            except ShortRead:
+                if self._end > self._start and not bytes(self._view[self._start : self._end]).startswith(b"HTTP/"):
+                    raise WrongServer(f"{self.name}: does not answer in HTTP") from None
+                raise
+            line, *fields = head[:-4].split(b"\r\n")
+            match = _STATUS.match(line)
+            if match is None:
+                raise WrongServer(f"{self.name}: does not answer in HTTP/1.1")
+            status = int(match[2])
+            if status >= 200:
+                break
+        headers: dict[str, str] = {}
+        for field in fields:
+            name, colon, value = field.partition(b":")
+            if not colon:
+                raise WrongServer(f"{self.name}: malformed header in the answer")
+            key = name.decode("latin-1").lower()
+            text = value.decode("latin-1").strip()
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        keep = match[1] == b"1" and headers.get("connection", "").lower() != "close"
+        return status, headers, keep

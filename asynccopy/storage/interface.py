@@ -1,0 +1,178 @@
+"""The two contracts: a file system is read (``Source``), a store is written in parts (``Destination``).
+
+Every method may raise the classes of ``asynccopy.errors``; foreign exceptions never come out. Cancelling any call leaves no
+connection half-used and no file open. Paths are relative to the source root, keys are complete (prefix included).
+Implementations do not retry and do not limit: wrappers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from asynccopy.model import (
+    GIB,
+    MIB,
+    ByteRange,
+    FileChecksum,
+    FileStatus,
+    ListPage,
+    ObjectMeta,
+    ObjectPage,
+    PartReceipt,
+    PartReply,
+)
+
+
+class Reader(Protocol):
+    """A range being read, in order. Owned by the one who opened it, and closed by it."""
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer; fewer bytes only at the end of the range, 0 when nothing is left.
+
+        Raises ShortRead when the source ends before the range does, ConnectionLost, Stalled.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go at once, even in the middle. Never fails; may be called twice."""
+        ...
+
+
+class Source(Protocol):
+    """A tree of files to read."""
+
+    url: str
+    """Normalised, without credentials: part of the job's identity."""
+    name: str
+    """The last component of the root: what a single file as root is called."""
+
+    async def check(self) -> FileStatus:
+        """Prove that the side can be used, in one try, and return the root's status.
+
+        Raises Unreachable, CredentialsRefused, WrongServer, NotThere (the root does not exist).
+        """
+        ...
+
+    async def status(self, path: str) -> FileStatus:
+        """The status of a file or directory now. Raises NotFound."""
+        ...
+
+    async def list(self, path: str, after: str = "") -> ListPage:
+        """One page of a directory's entries, following the cursor ``after``. Raises NotFound, PermissionDenied.
+
+        Every name comes once; the order is the source's own. An entry that was there from the first page to the last
+        is in one of them.
+        """
+        ...
+
+    async def open(self, path: str, range: ByteRange) -> Reader:
+        """Read exactly this range, which lies within the file. Raises NotFound, PermissionDenied, SourceChanged (shorter now)."""
+        ...
+
+    async def checksum(self, path: str) -> FileChecksum | None:
+        """The file's checksum as the source keeps it, None where it keeps none.
+
+        Raises NotFound, SourceChanged (still being written).
+        """
+        ...
+
+    async def block_lengths(self, path: str) -> Sequence[int] | None:
+        """The real lengths of the file's blocks, None where the source has no blocks."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open. No call may follow."""
+        ...
+
+
+class UploadLimits(Struct, frozen=True):
+    """What a store can take; bytes."""
+
+    min_part: int = 5 * MIB
+    max_part: int = 5 * GIB
+    max_parts: int = 10_000
+    max_key: int = 1024
+
+
+class Capabilities(Struct, frozen=True):
+    """What a store proved able to do when it was probed.
+
+    ``checksum``: what it computes itself and lets us compare: ``CRC32C`` (each part and the whole object), ``MD5`` (the ETag of
+    each part and of each single put), None (nothing: only reading the object back proves it).
+    """
+
+    checksum: Literal["CRC32C", "MD5"] | None
+
+
+class Destination(Protocol):
+    """A store that is written: objects appear whole or not at all."""
+
+    url: str
+    """Normalised, without credentials: part of the job's identity."""
+    prefix: str
+    """What precedes every relative path to make its key: "" or a string that ends in ``/``."""
+    limits: UploadLimits
+
+    async def check(self) -> Capabilities:
+        """Prove, in one try, that the side can be used and written, and find out what it can do. Leaves nothing visible behind.
+
+        Raises Unreachable, CredentialsRefused, WrongServer, NotThere (no such bucket).
+        """
+        ...
+
+    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+        """Write one small object, replacing what is there, and return what the store says it holds.
+
+        The CRC travels with the request where the store checks it. Raises ChecksumMismatch, NameRefused, PermissionDenied.
+        """
+        ...
+
+    async def create_upload(self, key: str) -> str:
+        """Begin a multipart upload and return its id. Nothing is visible before ``complete_upload``."""
+        ...
+
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: Reader) -> PartReply:
+        """Send one part of ``size`` bytes, pulled from ``body`` as they go; a part sent again replaces the former.
+
+        On any failure the connection is ended by a reset, so that no store can take the end for the end of the part.
+        What ``body`` raises comes out unchanged. Raises UploadGone.
+        """
+        ...
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+        """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object.
+
+        A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch.
+        """
+        ...
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        """Forget an upload and its parts. An upload that is not there is not an error."""
+        ...
+
+    async def list_uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
+        """(key, upload id) of the unfinished uploads below a prefix."""
+        ...
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        """The object as the store describes it now, None when there is none."""
+        ...
+
+    async def list(self, prefix: str, after: str | None = None) -> ObjectPage:
+        """One page of the objects below a prefix, recursively; ``after`` is the former page's token."""
+        ...
+
+    async def open(self, key: str, range: ByteRange) -> Reader:
+        """Read a range of an object back. Raises NotFound."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove an object. One that is not there is not an error."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open. No call may follow."""
+        ...

@@ -1,0 +1,116 @@
+"""URL -> backend. The only place that names them; each is imported when it is first needed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+
+from msgspec import Struct
+
+from asynccopy.errors import UsageError
+from asynccopy.storage.interface import Destination, Source
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
+_KNOWN = "webhdfs://namenode:9870/path, swebhdfs://, s3://bucket/prefix, file:///path or a plain path"
+
+
+class Settings(Struct, frozen=True):
+    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``user``: HDFS user of simple security."""
+
+    sign_payload: bool = False
+    bandwidth: float | None = None
+    concurrency: int = 64
+    s3_endpoint: str | None = None
+    s3_region: str | None = None
+    s3_addressing: str | None = None
+    user: str | None = None
+
+
+def open_source(url: str, settings: Settings) -> Source:
+    """The Source that a URL names; nothing is contacted yet. Raises UsageError."""
+    scheme = _scheme(url)
+    if scheme in ("webhdfs", "swebhdfs"):
+        source = _webhdfs(url, scheme, settings)
+    elif scheme == "file":
+        from asynccopy.storage.local.source import LocalSource
+
+        source = LocalSource(url)
+    elif scheme == "s3":
+        raise UsageError(f"{url}: s3:// cannot be a source yet", hint="sources are webhdfs://, file:// and plain paths")
+    else:
+        raise _unknown(url, scheme)
+    if settings.bandwidth is not None:
+        from asynccopy.storage.limited import Bandwidth, LimitedSource
+
+        source = LimitedSource(source, Bandwidth(settings.bandwidth))
+    return source
+
+
+def open_destination(url: str, settings: Settings) -> Destination:
+    """The Destination that a URL names; nothing is contacted yet. Raises UsageError."""
+    scheme = _scheme(url)
+    if scheme == "s3":
+        return _s3(url, settings)
+    if scheme == "file":
+        from asynccopy.storage.local.destination import LocalDestination
+
+        return LocalDestination(url)
+    if scheme in ("webhdfs", "swebhdfs"):
+        raise UsageError(f"{url}: HDFS cannot be a destination yet", hint="destinations are s3://, file:// and plain paths")
+    raise _unknown(url, scheme)
+
+
+def _scheme(url: str) -> str:
+    match = _SCHEME.match(url)
+    return match[1].lower() if match else "file"
+
+
+def _unknown(url: str, scheme: str) -> UsageError:
+    if scheme == "hdfs":
+        return UsageError(f"{url}: hdfs:// is not known", hint="use the NameNode's HTTP address: webhdfs://namenode:9870/path")
+    return UsageError(f"{url}: unknown scheme {scheme}://", hint=f"known are {_KNOWN}")
+
+
+def _webhdfs(url: str, scheme: str, settings: Settings) -> Source:
+    from asynccopy.storage.http import Origin
+    from asynccopy.storage.webhdfs.source import WebHdfsSource
+
+    # Not urlsplit: an HDFS path may hold ? and #, and it is written as it is, as in `hdfs dfs`.
+    authority, slash, path = url[len(scheme) + 3 :].partition("/")
+    if "@" in authority:
+        raise UsageError(f"{scheme}://...: no user or password in the URL", hint="set HADOOP_USER_NAME")
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        raise UsageError(f"{url}: no NameNode host", hint=f"write {scheme}://namenode:9870/path")
+    secure = scheme == "swebhdfs"
+    port = int(match["port"] or (9871 if secure else 9870))
+    if not 0 < port < 65536:
+        raise UsageError(f"{url}: port {port} does not exist")
+    components = [component for component in path.split("/") if component]
+    if "." in components or ".." in components:
+        raise UsageError(f"{url}: . and .. are no HDFS names")
+    origin = Origin("https" if secure else "http", match["six"] or match["host"], port)
+    root = "/" + "/".join(components) if components else ""
+    user = settings.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
+    return WebHdfsSource(origin, root, user, connections=max(16, 2 * settings.concurrency))
+
+
+def _s3(url: str, settings: Settings) -> Destination:
+    from asynccopy.storage.s3.destination import S3Destination
+    from asynccopy.storage.s3.settings import S3Settings
+
+    addressing = settings.s3_addressing or "auto"
+    if addressing not in ("auto", "path", "virtual"):
+        raise UsageError(f"addressing {addressing!r}: must be auto, path or virtual")
+    return S3Destination(
+        url,
+        settings=S3Settings.from_environment(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            addressing=addressing,  # type: ignore[arg-type]  # checked above
+            sign_payload=settings.sign_payload,
+            connections=max(16, 2 * settings.concurrency),
+        ),
+    )

@@ -1,0 +1,194 @@
+"""Retrying, as wrappers that look like what they wrap. A broken read goes on at the byte where it broke.
+
+Two things are not retried here, because trying again means more than calling again: a part (its body must be read anew) and
+a completion (its reply may be lost though it happened). ``transfer`` does these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from asynccopy.errors import AsyncCopyError, Transient
+from asynccopy.model import (
+    ByteRange,
+    FileChecksum,
+    FileStatus,
+    ListPage,
+    ObjectMeta,
+    ObjectPage,
+    PartReceipt,
+    PartReply,
+)
+from asynccopy.retry import RetryPolicy
+from asynccopy.storage.interface import Capabilities, Destination, Reader, Source
+
+T = TypeVar("T")
+Noticed = Callable[[AsyncCopyError, float], None]
+"""Told of every error that will be tried again, and the seconds until then."""
+
+
+class Trouble:
+    """Failures in a row, from the first one on."""
+
+    __slots__ = ("_attempt", "_noticed", "_policy", "_since")
+
+    def __init__(self, policy: RetryPolicy, noticed: Noticed) -> None:
+        self._policy = policy
+        self._noticed = noticed
+        self.over()
+
+    def over(self) -> None:
+        """There was progress: patience begins anew."""
+        self._attempt = 0
+        self._since = 0.0
+
+    async def wait(self, error: AsyncCopyError) -> None:
+        """Sleep until the next try, or raise the error when it is time to give up."""
+        now = asyncio.get_running_loop().time()
+        if self._attempt == 0:
+            self._since = now
+        self._attempt += 1
+        delay = self._policy.delay(error, self._attempt, now - self._since)
+        if delay is None:
+            raise error
+        self._noticed(error, delay)
+        await asyncio.sleep(delay)
+
+
+class _Retrying:
+    def __init__(self, policy: RetryPolicy, noticed: Noticed) -> None:
+        self._policy = policy
+        self._noticed = noticed
+
+    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except AsyncCopyError as error:
+            trouble = Trouble(self._policy, self._noticed)
+            await trouble.wait(error)
+        while True:
+            try:
+                return await call()
+            except AsyncCopyError as error:
+                await trouble.wait(error)
+
+
+class RetryingSource(_Retrying):
+    """A Source that tries again. ``check`` does not: a wrong address should be told at once."""
+
+    def __init__(self, source: Source, policy: RetryPolicy, noticed: Noticed) -> None:
+        super().__init__(policy, noticed)
+        self._source = source
+        self.url = source.url
+        self.name = source.name
+
+    async def check(self) -> FileStatus:
+        return await self._source.check()
+
+    async def status(self, path: str) -> FileStatus:
+        return await self._again(lambda: self._source.status(path))
+
+    async def list(self, path: str, after: str = "") -> ListPage:
+        return await self._again(lambda: self._source.list(path, after))
+
+    async def open(self, path: str, range: ByteRange) -> Reader:
+        return _ResumingReader(self._source, path, range, Trouble(self._policy, self._noticed))
+
+    async def checksum(self, path: str) -> FileChecksum | None:
+        return await self._again(lambda: self._source.checksum(path))
+
+    async def block_lengths(self, path: str) -> Sequence[int] | None:
+        return await self._again(lambda: self._source.block_lengths(path))
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+class _ResumingReader:
+    """Opens the range when it is first read, and again where it broke."""
+
+    __slots__ = ("_at", "_end", "_path", "_reader", "_source", "_trouble")
+
+    def __init__(self, source: Source, path: str, range: ByteRange, trouble: Trouble) -> None:
+        self._source = source
+        self._path = path
+        self._at = range.offset
+        self._end = range.end
+        self._trouble = trouble
+        self._reader: Reader | None = None
+
+    async def readinto(self, buffer: memoryview) -> int:
+        wanted = min(len(buffer), self._end - self._at)
+        filled = 0
+        while filled < wanted:
+            try:
+                if self._reader is None:
+                    rest = ByteRange(self._at, self._end - self._at)
+                    self._reader = await self._source.open(self._path, rest)
+                count = await self._reader.readinto(buffer[filled:wanted])
+            except AsyncCopyError as error:
+                self.close()
+                count = error.received if isinstance(error, Transient) else 0
+                if count:
+                    self._trouble.over()
+                if count < wanted - filled:
+                    await self._trouble.wait(error)
+            else:
+                self._trouble.over()
+            filled += count
+            self._at += count
+        return filled
+
+    def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
+class RetryingDestination(_Retrying):
+    """A Destination that tries again, except for ``check``, ``upload_part`` and ``complete_upload``."""
+
+    def __init__(self, destination: Destination, policy: RetryPolicy, noticed: Noticed) -> None:
+        super().__init__(policy, noticed)
+        self._destination = destination
+        self.url = destination.url
+        self.prefix = destination.prefix
+        self.limits = destination.limits
+
+    async def check(self) -> Capabilities:
+        return await self._destination.check()
+
+    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+        return await self._again(lambda: self._destination.put(key, body, crc32c))
+
+    async def create_upload(self, key: str) -> str:
+        return await self._again(lambda: self._destination.create_upload(key))
+
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: Reader) -> PartReply:
+        return await self._destination.upload_part(key, upload_id, number, size, body)
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+        return await self._destination.complete_upload(key, upload_id, parts, crc32c)
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        await self._again(lambda: self._destination.abort_upload(key, upload_id))
+
+    async def list_uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
+        return await self._again(lambda: self._destination.list_uploads(prefix))
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        return await self._again(lambda: self._destination.head(key))
+
+    async def list(self, prefix: str, after: str | None = None) -> ObjectPage:
+        return await self._again(lambda: self._destination.list(prefix, after))
+
+    async def open(self, key: str, range: ByteRange) -> Reader:
+        return await self._again(lambda: self._destination.open(key, range))
+
+    async def delete(self, key: str) -> None:
+        await self._again(lambda: self._destination.delete(key))
+
+    async def aclose(self) -> None:
+        await self._destination.aclose()

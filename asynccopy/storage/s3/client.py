@@ -1,0 +1,158 @@
+"""One request to one bucket: signed, sent through the door, and its refusal turned into an error."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from typing import Final
+
+from asynccopy.errors import ServerTrouble
+from asynccopy.storage.http import Headers, HttpDoor, Response
+from asynccopy.storage.interface import Reader
+from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
+from asynccopy.storage.s3.credentials import CredentialChain
+from asynccopy.storage.s3.messages import CRC32C_HEADER, refusal, shown
+from asynccopy.storage.s3.settings import Address, S3Settings
+from asynccopy.storage.s3.signing import (
+    SIGNED_CHUNKS,
+    SIGNED_CHUNKS_TRAILER,
+    UNSIGNED,
+    UNSIGNED_TRAILER,
+    ChunkSigner,
+    Signature,
+    Signer,
+    encode_path,
+    encode_query,
+)
+
+Query = Sequence[tuple[str, str]]
+
+LONG_HASH: Final = 1 << 20
+"""Bytes from which hashing goes to a thread: more would hold the event loop for over a millisecond."""
+MAX_SKEW: Final = 300.0
+"""Seconds; S3 refuses requests that are 15 minutes off."""
+
+
+class ClockCorrected(ServerTrouble):
+    """The store refused a request for its date; the same request, sent again, carries the right one."""
+
+
+class S3Client:
+    """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
+
+    A refusal for a wrong clock is raised as ClockCorrected, and the next request is dated by the store's clock.
+    """
+
+    def __init__(self, bucket: str, settings: S3Settings, credentials: CredentialChain | None = None) -> None:
+        self.bucket = bucket
+        self.address = Address.of(bucket, settings)
+        self._sign_payload = settings.sign_payload
+        self._signer = Signer(settings.region)
+        self._credentials = credentials or CredentialChain()
+        # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
+        self._door = HttpDoor(connections=settings.connections, reset=True)
+        self._skew = 0.0
+
+    def subject(self, key: str | None) -> str:
+        """The address as it stands in messages."""
+        return f"s3://{self.bucket}" if key is None else f"s3://{self.bucket}/{shown(key)}"
+
+    async def request(
+        self,
+        method: str,
+        key: str | None,
+        query: Query = (),
+        headers: Headers = (),
+        body: bytes | memoryview = b"",
+        *,
+        patience: float | None = None,
+    ) -> Response:
+        """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
+        payload = UNSIGNED
+        if self._sign_payload:
+            digest = await asyncio.to_thread(sha256, body) if len(body) > LONG_HASH else sha256(body)
+            payload = digest.hexdigest()
+        target, signature = await self._sign(method, key, query, headers, payload)
+        response = await self._door.request(
+            self.address.origin, method, target, [*headers, *signature.headers], body, patience=patience
+        )
+        return self._successful(response, key)
+
+    async def upload(
+        self, key: str, query: Query, size: int, body: Reader, *, trailer: bool, crc32c: int = 0
+    ) -> tuple[Response, int]:
+        """PUT ``size`` bytes as they are pulled; the successful answer, and the CRC-32C that went out with ``trailer``.
+
+        ``crc32c`` is where the trailer's sum begins, see ``TrailedBody``.
+        """
+        if not trailer and not self._sign_payload:
+            target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
+            response = await self._door.upload(self.address.origin, "PUT", target, signature.headers, size, body)
+            return self._successful(response, key), 0
+        headers = [("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", str(size))]
+        if trailer:
+            headers.append(("x-amz-trailer", CRC32C_HEADER))
+        framed: TrailedBody
+        if self._sign_payload:
+            payload = SIGNED_CHUNKS_TRAILER if trailer else SIGNED_CHUNKS
+            target, signature = await self._sign("PUT", key, query, headers, payload)
+            framed = SignedBody(body, size, ChunkSigner(signature), trailer=trailer, crc32c=crc32c)
+        else:
+            target, signature = await self._sign("PUT", key, query, headers, UNSIGNED_TRAILER)
+            framed = TrailedBody(body, size, crc32c)
+        length = framed_length(size, signed=self._sign_payload, trailer=trailer)
+        response = await self._door.upload(
+            self.address.origin, "PUT", target, [*headers, *signature.headers], length, framed
+        )
+        return self._successful(response, key), framed.crc32c
+
+    async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
+        """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
+        target, signature = await self._sign("GET", key, (), headers, UNSIGNED)
+        answer = await self._door.download(self.address.origin, "GET", target, [*headers, *signature.headers], length)
+        return self._successful(answer, key) if isinstance(answer, Response) else answer
+
+    async def aclose(self) -> None:
+        await self._door.aclose()
+
+    async def _sign(
+        self, method: str, key: str | None, query: Query, headers: Headers, payload: str
+    ) -> tuple[str, Signature]:
+        """The target on the wire, and the signature over exactly that."""
+        root = self.address.root
+        path = encode_path(root + key) if key is not None else encode_path(root.rstrip("/") or "/")
+        encoded = encode_query(query)
+        signature = self._signer.sign(
+            await self._credentials.current(),
+            method,
+            self.address.origin.netloc,
+            path,
+            encoded,
+            headers,
+            payload,
+            time.time() + self._skew,
+        )
+        return f"{path}?{encoded}" if encoded else path, signature
+
+    def _successful(self, response: Response, key: str | None) -> Response:
+        if 200 <= response.status < 300:
+            return response
+        if response.status == 403:
+            self._correct_clock(response, key)
+        raise refusal(response.status, response.headers, response.body, self.subject(key))
+
+    def _correct_clock(self, response: Response, key: str | None) -> None:
+        """A refusal may be about our clock; the answer to a HEAD cannot even say so. Its date does."""
+        try:
+            date = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+        except ValueError:
+            return
+        if abs(date - time.time() - self._skew) > MAX_SKEW:
+            self._skew = date - time.time()
+            raise ClockCorrected(
+                f"{self.subject(key)}: the store's clock is {self._skew:+.0f} s from ours; now reckoned with",
+                hint="set this machine's clock",
+            )

@@ -1,0 +1,96 @@
+"""What a store can do, found out by one multipart upload that is always aborted, so that nothing is ever visible."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from fastcrc import crc32
+
+from asynccopy.errors import ChecksumMismatch, NotFound, Refused, UploadGone
+from asynccopy.storage.interface import Capabilities
+from asynccopy.storage.s3.client import S3Client
+from asynccopy.storage.s3.messages import (
+    CRC32C_HEADER,
+    FULL_OBJECT,
+    TYPE_HEADER,
+    decode_crc32c,
+    plain_etag,
+    read_upload_id,
+)
+
+PROBE: Final = b"asynccopy asks what this store can do"
+
+DECLARATION: Final = [("x-amz-checksum-algorithm", "CRC32C"), (TYPE_HEADER, FULL_OBJECT)]
+"""On CreateMultipartUpload: the store is to keep one CRC-32C of the whole object."""
+
+
+async def probe(client: S3Client, key: str) -> Capabilities:
+    """Raises what the door and the refusals raise; a store that lacks an ability is not an error."""
+    upload_id, declared = await _begin(client, key)
+    try:
+        if declared and await _checks_crc32c(client, key, upload_id):
+            return Capabilities(checksum="CRC32C")
+        return Capabilities(checksum="MD5" if await _tells_md5(client, key, upload_id) else None)
+    finally:
+        await abort(client, key, upload_id)
+
+
+async def abort(client: S3Client, key: str, upload_id: str) -> None:
+    """Forget an upload; one that is not there is no error."""
+    try:
+        await client.request("DELETE", key, [("uploadId", upload_id)])
+    except (UploadGone, NotFound):
+        return
+
+
+async def _begin(client: S3Client, key: str) -> tuple[str, bool]:
+    """An upload id, and whether the store took our declaration of a checksum."""
+    subject = client.subject(key)
+    try:
+        response = await client.request("POST", key, [("uploads", "")], DECLARATION)
+    except Refused:
+        response = await client.request("POST", key, [("uploads", "")])
+        return read_upload_id(response.body, subject), False
+    taken = response.headers.get("x-amz-checksum-algorithm") == "CRC32C"
+    return read_upload_id(response.body, subject), taken and response.headers.get(TYPE_HEADER) == FULL_OBJECT
+
+
+async def _checks_crc32c(client: S3Client, key: str, upload_id: str) -> bool:
+    """Does it take a part with a CRC-32C trailer, tell the value, and refuse a part whose trailer is wrong?"""
+    query = [("partNumber", "1"), ("uploadId", upload_id)]
+    try:
+        response, _ = await client.upload(key, query, len(PROBE), _Bytes(PROBE), trailer=True)
+    except (Refused, ChecksumMismatch):
+        return False
+    if decode_crc32c(response.headers.get(CRC32C_HEADER)) != crc32.iscsi(PROBE):
+        return False
+    try:
+        await client.upload(key, query, len(PROBE), _Bytes(PROBE), trailer=True, crc32c=1)
+    except ChecksumMismatch:
+        return True
+    except Refused:
+        return False
+    return False
+
+
+async def _tells_md5(client: S3Client, key: str, upload_id: str) -> bool:
+    query = [("partNumber", "1"), ("uploadId", upload_id)]
+    response, _ = await client.upload(key, query, len(PROBE), _Bytes(PROBE), trailer=False)
+    return plain_etag(response.headers.get("etag")) == hashlib.md5(PROBE, usedforsecurity=False).hexdigest()
+
+
+class _Bytes:
+    """A Reader over a few bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def readinto(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._data))
+        buffer[:count] = self._data[:count]
+        self._data = self._data[count:]
+        return count
+
+    def close(self) -> None:
+        self._data = b""

@@ -1,0 +1,1 @@
+"""HDFS over WebHDFS: the NameNode is asked, the DataNodes are read."""

@@ -1,0 +1,173 @@
+"""One WebHDFS request: to the NameNode, or by its redirect to a DataNode."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TypeVar
+from urllib.parse import quote
+
+from asynccopy.errors import ConnectionLost, ServerTrouble, SourceChanged, Transient, Unreachable
+from asynccopy.model import ByteRange
+from asynccopy.storage.http import HttpDoor, Origin, Response
+from asynccopy.storage.interface import Reader
+from asynccopy.storage.webhdfs.messages import (
+    PREFIX,
+    LocatedBlock,
+    Redirect,
+    encoded,
+    failure,
+    located_blocks,
+    redirect,
+)
+
+SUSPECT = 30.0
+"""Seconds for which a DataNode that failed is avoided: about what a NameNode with usual settings takes to call it stale."""
+LISTING = 1 << 30
+"""The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
+
+E = TypeVar("E", bound=BaseException)
+
+_REDIRECTED_RANGE = re.compile(r"(?:^|&)(offset|length)=[^&]*")
+
+
+class WebHdfsClient:
+    """Requests to one NameNode and the DataNodes it names.
+
+    ``asked`` texts in errors name the host, the operation and the path, never the query.
+    """
+
+    def __init__(self, namenode: Origin, user: str | None, *, connections: int, stall: float = 30.0) -> None:
+        self.namenode = namenode
+        self._user = f"&user.name={quote(user, safe='')}" if user else ""
+        self._names = HttpDoor(connections=connections, stall=stall)
+        self._data = HttpDoor(connections=connections, stall=stall)
+        self._suspects: dict[Origin, float] = {}
+
+    async def get(self, op: str, path: str, query: str = "", *, limit: int | None = None) -> Response:
+        """An operation that the NameNode answers itself; a success, else the error it means is raised."""
+        response = await self._ask(op, path, query, limit=limit)
+        if response.status != 200:
+            raise failure(response, self._asked(op, path))
+        return response
+
+    async def read(self, path: str, range: ByteRange) -> Reader:
+        """OPEN a range. A DataNode that fails on the way is avoided for a while."""
+        query = f"&offset={range.offset}&length={range.length}"
+        target = await self._datanode("OPEN", path, query, range.offset)
+        asked = self._asked("OPEN", path)
+        try:
+            answer = await self._data.download(
+                target.origin, "GET", _target(path, target.query, range), (), range.length
+            )
+        except Unreachable as error:
+            raise self._suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+        except Transient as error:
+            raise self._suspect(target.origin, error) from None
+        if not isinstance(answer, Response):
+            return _DataNodeReader(self, target.origin, answer)
+        if answer.status != 200:
+            meaning = failure(answer, asked)
+            raise self._suspect(target.origin, meaning) if isinstance(meaning, ServerTrouble) else meaning
+        length = answer.headers.get("content-length", "")
+        if length.isdigit() and int(length) < range.length:
+            raise SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
+        raise ServerTrouble(
+            f"{asked}: the DataNode offers {length or 'an unknown number of'} bytes, not {range.length}"
+        )
+
+    async def message(self, op: str, path: str) -> Response:
+        """An operation that a DataNode answers with a message (GETFILECHECKSUM)."""
+        target = await self._datanode(op, path, "", 0)
+        try:
+            response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
+        except Unreachable as error:
+            lost = ConnectionLost(f"{self._asked(op, path)}: DataNode {error}")
+            raise self._suspect(target.origin, lost) from error
+        if response.status != 200:
+            raise failure(response, self._asked(op, path))
+        return response
+
+    async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
+        """The blocks of a range with their DataNodes; GET_BLOCK_LOCATIONS is private but everywhere, and names both ports."""
+        query = f"&offset={range.offset}&length={range.length}"
+        response = await self.get("GET_BLOCK_LOCATIONS", path, query)
+        return list(located_blocks(response, self._asked("GET_BLOCK_LOCATIONS", path)))
+
+    async def aclose(self) -> None:
+        await self._names.aclose()
+        await self._data.aclose()
+
+    # --- NameNode ------------------------------------------------------------------------------------------------
+
+    async def _ask(self, op: str, path: str, query: str, *, limit: int | None = None) -> Response:
+        target = f"{PREFIX}{encoded(path)}?op={op}{self._user}{query}"
+        return await self._names.request(self.namenode, "GET", target, limit=limit)
+
+    async def _datanode(self, op: str, path: str, query: str, offset: int) -> Redirect:
+        """Ask the NameNode for a DataNode, and once more for another one when it names one that has just failed."""
+        asked = self._asked(op, path)
+        found = await self._redirect(op, path, query, asked)
+        if not self._suspected(found.origin):
+            return found
+        avoid = ",".join(
+            f"{node.ip_addr}:{node.xfer_port}"  # the only form that is understood; the redirect's host:port is ignored
+            for block in await self.blocks(path, ByteRange(offset, 1))
+            for node in block.locations
+            if any(
+                self._suspected(Origin(found.origin.scheme, host, node.info_port))
+                for host in (node.host_name, node.ip_addr)
+            )
+        )
+        if not avoid:
+            return found
+        try:
+            return await self._redirect(op, path, f"{query}&excludedatanodes={avoid}", asked)
+        except ServerTrouble:
+            return found  # nobody else has the block: "No active and not excluded nodes contain this block"
+
+    async def _redirect(self, op: str, path: str, query: str, asked: str) -> Redirect:
+        # noredirect (3.x) spares the 307; an older server redirects all the same.
+        response = await self._ask(op, path, f"{query}&noredirect=true")
+        if response.status not in (200, 307):
+            raise failure(response, asked)
+        return redirect(response, self.namenode, asked)
+
+    def _asked(self, op: str, path: str) -> str:
+        return f"{self.namenode.netloc} {op} {path}"
+
+    # --- DataNodes -----------------------------------------------------------------------------------------------
+
+    def _suspected(self, datanode: Origin) -> bool:
+        until = self._suspects.get(datanode)
+        return until is not None and until > asyncio.get_running_loop().time()
+
+    def _suspect(self, datanode: Origin, error: E) -> E:
+        self._suspects[datanode] = asyncio.get_running_loop().time() + SUSPECT
+        return error
+
+
+class _DataNodeReader:
+    """A range coming from a DataNode; a failure puts it under suspicion."""
+
+    __slots__ = ("_client", "_datanode", "_reader")
+
+    def __init__(self, client: WebHdfsClient, datanode: Origin, reader: Reader) -> None:
+        self._client = client
+        self._datanode = datanode
+        self._reader = reader
+
+    async def readinto(self, buffer: memoryview) -> int:
+        try:
+            return await self._reader.readinto(buffer)
+        except Transient as error:
+            raise self._client._suspect(self._datanode, error) from None
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _target(path: str, query: str, range: ByteRange) -> str:
+    """The DataNode's URL with our path (see ``messages.redirect``) and, whatever the redirect said, our range."""
+    rest = _REDIRECTED_RANGE.sub("", query).lstrip("&")
+    return f"{PREFIX}{encoded(path)}?{rest}&offset={range.offset}&length={range.length}"

@@ -1,0 +1,274 @@
+"""WebHDFS on the wire <-> model. Pure.
+
+What is said here of the server's behaviour was seen on Hadoop 3.5.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
+from msgspec import Struct, field
+
+from asynccopy.errors import (
+    AsyncCopyError,
+    CredentialsRefused,
+    NameRefused,
+    NotFound,
+    PermissionDenied,
+    Refused,
+    ServerTrouble,
+    SourceChanged,
+    WrongServer,
+)
+from asynccopy.model import FileChecksum, FileStatus, ListPage
+from asynccopy.storage.http import Origin, Response
+
+PREFIX: Final = "/webhdfs/v1"
+
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_QUERY = re.compile(r"[!-~]*")
+_FORBIDDEN_HOSTS = ("169.254.", "fe80:")
+"""Link-local: no DataNode lives there, but cloud metadata services do."""
+
+
+class _Entry(Struct, rename="camel", gc=False):
+    path_suffix: str
+    type: str
+    length: int
+    modification_time: int
+    block_size: int = 0
+    file_id: int = 0
+
+
+class _Entries(Struct):
+    entries: list[_Entry] = field(name="FileStatus")
+
+
+class _Statuses(Struct):
+    statuses: _Entries = field(name="FileStatuses")
+
+
+class _Batch(Struct):
+    partial: _Statuses = field(name="partialListing")
+    remaining: int = field(name="remainingEntries")
+
+
+class _Listing(Struct):
+    listing: _Batch = field(name="DirectoryListing")
+
+
+class _Status(Struct):
+    status: _Entry = field(name="FileStatus")
+
+
+class _Location(Struct):
+    location: str = field(name="Location")
+
+
+class _Checksum(Struct):
+    algorithm: str
+    bytes: str
+
+
+class _ChecksumAnswer(Struct):
+    checksum: _Checksum = field(name="FileChecksum")
+
+
+class DataNode(Struct, rename="camel"):
+    """Where a DataNode says it is: web and transfer address."""
+
+    ip_addr: str
+    host_name: str
+    info_port: int
+    xfer_port: int
+
+
+class _ExtendedBlock(Struct, rename="camel"):
+    num_bytes: int
+
+
+class LocatedBlock(Struct, rename="camel"):
+    block: _ExtendedBlock
+    start_offset: int
+    locations: list[DataNode]
+
+
+class _LocatedBlocks(Struct, rename="camel"):
+    located_blocks: list[LocatedBlock]
+
+
+class _LocatedBlocksAnswer(Struct):
+    blocks: _LocatedBlocks = field(name="LocatedBlocks")
+
+
+class _Remote(Struct):
+    exception: str
+    message: str = ""
+
+
+class _RemoteAnswer(Struct):
+    remote: _Remote = field(name="RemoteException")
+
+
+class Redirect(Struct, frozen=True):
+    """Where the NameNode sends us. The path is not taken from it: see ``redirect``."""
+
+    origin: Origin
+    query: str
+
+
+T = TypeVar("T")
+
+_listing = msgspec.json.Decoder(_Listing)
+_statuses = msgspec.json.Decoder(_Statuses)
+_status = msgspec.json.Decoder(_Status)
+_location = msgspec.json.Decoder(_Location)
+_checksum = msgspec.json.Decoder(_ChecksumAnswer)
+_blocks = msgspec.json.Decoder(_LocatedBlocksAnswer)
+_remote = msgspec.json.Decoder(_RemoteAnswer)
+
+
+def encoded(path: str) -> str:
+    """An absolute HDFS path as it goes into a URL: every byte that is not unreserved is escaped, ``/`` is not.
+
+    A raw ``+`` would mean a space, and a raw ``%2F`` acts as a separator on the server.
+    """
+    try:
+        return quote(path, safe="/")
+    except UnicodeEncodeError:
+        raise NameRefused(f"{path!r}: not valid Unicode") from None
+
+
+def _decode(decoder: msgspec.json.Decoder[T], response: Response, asked: str) -> T:
+    try:
+        return decoder.decode(response.body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # A NameNode that fails in the middle of LISTSTATUS leaves truncated JSON after a 200.
+        kind = response.headers.get("content-type", "")
+        if kind.startswith("application/json"):
+            raise ServerTrouble(f"{asked}: unreadable answer: {error}") from error
+        raise WrongServer(f"{asked}: the answer is not JSON but {kind or 'unknown'}: this is no WebHDFS") from error
+
+
+def file_status(response: Response, path: str, asked: str) -> FileStatus:
+    return _file_status(_decode(_status, response, asked).status, path)
+
+
+def list_page(response: Response, path: str, asked: str) -> ListPage:
+    """LISTSTATUS_BATCH: one page, and the name to go on after."""
+    batch = _decode(_listing, response, asked).listing
+    entries = batch.partial.statuses.entries
+    more = batch.remaining > 0 and bool(entries)
+    return ListPage(_children(entries, path, asked), entries[-1].path_suffix if more else None)
+
+
+def list_whole(response: Response, path: str, asked: str) -> ListPage:
+    """LISTSTATUS: the directory in one answer."""
+    return ListPage(_children(_decode(_statuses, response, asked).statuses.entries, path, asked), None)
+
+
+def _children(entries: list[_Entry], path: str, asked: str) -> list[FileStatus]:
+    prefix = path + "/" if path else ""
+    found = []
+    for entry in entries:
+        name = entry.path_suffix
+        # The name becomes part of a key or of a local path: a server must not be able to point elsewhere.
+        if not name or "/" in name or name in (".", ".."):
+            raise WrongServer(f"{asked}: the server lists an impossible name: {name!r}")
+        found.append(_file_status(entry, prefix + name))
+    return found
+
+
+def _file_status(entry: _Entry, path: str) -> FileStatus:
+    return FileStatus(
+        path, entry.length, entry.modification_time, entry.file_id, entry.type == "DIRECTORY", entry.block_size
+    )
+
+
+def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
+    """The DataNode to go to, from a 307's header or from the JSON that ``noredirect=true`` gives.
+
+    The path in it is NFC-normalised by the server, so that following it as it is reads *another file* where two names differ
+    only in normalisation: only host, port and query are taken. Raises WrongServer for a redirect that no NameNode gives.
+    """
+    text = response.headers.get("location") if 300 <= response.status < 400 else None
+    if text is None:
+        text = _decode(_location, response, asked).location
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise WrongServer(f"{asked}: malformed redirect") from None
+    if parts.scheme != asking.scheme and (asking.scheme, parts.scheme) != ("http", "https"):
+        raise WrongServer(f"{asked}: redirected to {parts.scheme or 'no scheme'}, refused")
+    if not _HOST.fullmatch(host) or host.startswith(_FORBIDDEN_HOSTS) or parts.username is not None:
+        raise WrongServer(f"{asked}: redirected to an address that no DataNode has, refused")
+    if not _QUERY.fullmatch(parts.query):
+        # ``noredirect`` leaves non-ASCII unescaped, but only in the path.
+        raise WrongServer(f"{asked}: malformed redirect")
+    return Redirect(Origin(parts.scheme, host, port), parts.query)
+
+
+def file_checksum(response: Response, asked: str) -> FileChecksum:
+    """The hex text is 64 digits long though 28 bytes count: 4 bytesPerCRC, 8 crcPerBlock, 16 MD5."""
+    answer = _decode(_checksum, response, asked).checksum
+    if answer.algorithm.startswith("MD5-of-"):
+        return FileChecksum(answer.algorithm, answer.bytes[24:56].lower())
+    return FileChecksum(answer.algorithm, answer.bytes.lower())
+
+
+def located_blocks(response: Response, asked: str) -> Sequence[LocatedBlock]:
+    return _decode(_blocks, response, asked).blocks.located_blocks
+
+
+_TROUBLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
+_CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
+_PERMANENT = ("IllegalArgumentException", "UnsupportedOperationException", "InvalidPathException", "HadoopIllegalArgumentException")  # fmt: skip
+
+
+class UnknownOperation(Refused):
+    """The server does not know the operation."""
+
+
+def failure(response: Response, asked: str) -> AsyncCopyError:
+    """What an answer that is not a success means. The status says little (403 has many meanings): the exception decides."""
+    try:
+        remote = _remote.decode(response.body).remote
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _unnamed_failure(response, asked)
+    name = remote.exception
+    text = f"{asked}: {name}: {remote.message.splitlines()[0][:300] if remote.message else 'no message'}"
+    if name == "FileNotFoundException":
+        return NotFound(text)
+    if name == "AccessControlException":
+        return PermissionDenied(text)
+    if name in _TROUBLE or "StandbyException" in remote.message:
+        return ServerTrouble(text)
+    if name in _CREDENTIALS:
+        return CredentialsRefused(text)
+    if name in _PERMANENT:
+        return UnknownOperation(text) if '"op"' in remote.message else Refused(text)
+    if "out of the range" in remote.message or name == "EOFException":
+        return SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
+    if "under construction" in remote.message:
+        return SourceChanged(f"{asked}: the file is still being written")
+    return ServerTrouble(text)  # some IOException: dead DataNodes, missing blocks, a NameNode going down
+
+
+def _unnamed_failure(response: Response, asked: str) -> AsyncCopyError:
+    """No RemoteException: a servlet container, a proxy, or no WebHDFS at all."""
+    if response.status == 401:
+        return CredentialsRefused(
+            f"{asked}: authentication required (HTTP 401)", hint="this cluster wants Kerberos or a token"
+        )
+    if response.status >= 500:
+        return ServerTrouble(f"{asked}: HTTP {response.status}")
+    if b"Hadoop IPC port" in response.body:
+        return WrongServer(
+            f"{asked}: this is the NameNode's RPC port", hint="use its HTTP port (dfs.namenode.http-address, 9870)"
+        )
+    return WrongServer(f"{asked}: HTTP {response.status} without a RemoteException: this is no WebHDFS")

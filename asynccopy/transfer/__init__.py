@@ -1,0 +1,1 @@
+"""Copying one file: cut it, stream it, prove it."""

@@ -1,0 +1,266 @@
+"""Copying one file: read, digest, write, prove, publish, in this order.
+
+Nothing becomes visible at the destination before the bytes that were sent are proven to be the source's: a small file is held
+until its checksum is compared, a large one lies in a multipart upload that is completed last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from asynccopy.errors import (
+    AsyncCopyError,
+    ChecksumMismatch,
+    FileError,
+    Interrupted,
+    NameRefused,
+    UploadGone,
+)
+from asynccopy.model import ByteRange, Evidence, FileStatus, OpenUpload, Part, PartReceipt
+from asynccopy.retry import RetryPolicy
+from asynccopy.storage.interface import Destination, Reader, Source
+from asynccopy.storage.retrying import Noticed, Trouble
+from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
+from asynccopy.transfer.parts import SMALL, cut, part_size
+from asynccopy.transfer.verify import Prover
+
+Verify = Literal["checksum", "size", "none"]
+
+FRESH_STARTS = 3
+"""How often a file is begun anew when its bytes do not prove equal or its upload vanishes, before it is given up by name."""
+
+
+class PartLog(Protocol):
+    """Where one file's finished parts are remembered. Every method returns only when its effect would survive a crash."""
+
+    async def upload(self) -> OpenUpload | None:
+        """The upload that was begun for this file, for whichever version, with its finished parts in any order."""
+        ...
+
+    async def begin_upload(self, upload: OpenUpload) -> None:
+        """Note an upload. ``upload_id`` "" notes the intent: the store may or may not have created one."""
+        ...
+
+    async def part_done(self, receipt: PartReceipt) -> None: ...
+
+    async def drop_upload(self) -> None:
+        """Forget the upload and its parts."""
+        ...
+
+
+class Copied(Struct, frozen=True):
+    """What copying a file came to. ``resumed_parts``: parts that an earlier run had sent."""
+
+    evidence: Evidence
+    resumed_parts: int = 0
+
+
+class Copier:
+    """Copies one file at a time, as many times at once as it is called.
+
+    ``source`` and ``destination`` retry by themselves (see storage.retrying). ``budget`` bounds the ranges in flight over all
+    files. ``moved`` is told (path, bytes) as bytes are read; ``stop`` set means: begin no new part.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        destination: Destination,
+        prover: Prover,
+        *,
+        wanted_part_size: int | None,
+        budget: asyncio.Semaphore,
+        policy: RetryPolicy,
+        noticed: Noticed,
+        moved: Callable[[str, int], None],
+        stop: asyncio.Event,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._prover = prover
+        self._wanted_part_size = wanted_part_size
+        self._budget = budget
+        self._policy = policy
+        self._noticed = noticed
+        self._moved = moved
+        self._stop = stop
+
+    async def copy(self, status: FileStatus, log: PartLog) -> Copied:
+        """Copy one file, or make the marker of an empty directory (a path that ends in ``/``).
+
+        Raises NameRefused, NotFound, SourceChanged, ChecksumMismatch (after fresh starts), Interrupted (stop was set
+        before all parts were sent), and what the sides raise.
+        """
+        key = self._destination.prefix + status.path
+        self._check_name(key)
+        for start in range(1, FRESH_STARTS + 1):
+            try:
+                if status.length <= SMALL:
+                    await self._forget(key, await log.upload(), log)
+                    return Copied(await self._small(status, key))
+                return await self._large(status, key, log)
+            except (ChecksumMismatch, UploadGone) as error:
+                await self._forget(key, await log.upload(), log)
+                if start == FRESH_STARTS:
+                    raise
+                self._noticed(error, 0.0)
+            except FileError:
+                await self._forget(key, await log.upload(), log)  # nobody would finish it
+                raise
+        raise AssertionError("the last start returns or raises")
+
+    def _check_name(self, key: str) -> None:
+        try:
+            size = len(key.encode())
+        except UnicodeEncodeError:
+            raise NameRefused(f"{key!r}: not valid Unicode") from None
+        if size > self._destination.limits.max_key:
+            raise NameRefused(f"{key}: the key has {size} bytes, the store takes {self._destination.limits.max_key}")
+
+    # --- small files ---------------------------------------------------------------------------------------------
+
+    async def _small(self, status: FileStatus, key: str) -> Evidence:
+        async with self._budget:
+            body = memoryview(bytearray(status.length))
+            whole = ByteRange(0, status.length)
+            layout = self._prover.layout(status)
+            if status.length:
+                reader = await self._source.open(status.path, whole)
+                try:
+                    await reader.readinto(body)
+                finally:
+                    reader.close()
+                self._moved(status.path, status.length)
+            digests = PartDigests(whole, status.length, layout)
+            digests.update(body)
+            receipt = PartReceipt(1, 0, status.length, "", digests.crc32c, digests.blocks())
+            source = await self._prover.prove_source(status, [receipt], layout)
+            meta = await self._destination.put(key, body, digests.crc32c)
+        return await self._prover.prove_object(meta, status.length, digests.crc32c, source, parts=False)
+
+    # --- large files ---------------------------------------------------------------------------------------------
+
+    async def _large(self, status: FileStatus, key: str, log: PartLog) -> Copied:
+        upload = await self._open_upload(status, key, log)
+        receipts = {receipt.number: receipt for receipt in upload.parts}
+        resumed = len(receipts)
+        for receipt in upload.parts:
+            self._moved(status.path, receipt.size)
+        layout = self._prover.layout(status)
+        missing = [part for part in cut(status.length, upload.part_size) if part.number not in receipts]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in missing:
+                    await self._budget.acquire()
+                    if self._stop.is_set():
+                        self._budget.release()
+                        break
+                    task = group.create_task(
+                        self._send(status, key, upload.upload_id, part, layout, log, receipts),
+                        name=f"part {part.number} of {status.path}",
+                    )
+                    task.add_done_callback(lambda _: self._budget.release())
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from None
+        if len(receipts) < resumed + len(missing):
+            raise Interrupted(f"{status.path}: stopped after {len(receipts)} parts of {resumed + len(missing)}")
+        done = [receipts[number] for number in sorted(receipts)]
+        source = await self._prover.prove_source(status, done, layout)
+        crc = joined_crc32c(done)
+        meta = await self._prover.publish(key, upload.upload_id, done, crc)
+        evidence = await self._prover.prove_object(meta, status.length, crc, source, parts=True)
+        return Copied(evidence, resumed)
+
+    async def _open_upload(self, status: FileStatus, key: str, log: PartLog) -> OpenUpload:
+        """The upload to go on with: the one begun for this very version, else a new one."""
+        upload = await log.upload()
+        if upload is not None and upload.upload_id and upload.version == status.version:
+            return upload
+        await self._forget(key, upload, log)
+        size = part_size(status.length, status.block_size, self._destination.limits, self._wanted_part_size)
+        intent = OpenUpload("", size, status.version)
+        await log.begin_upload(intent)
+        upload = OpenUpload(await self._destination.create_upload(key), size, status.version)
+        await log.begin_upload(upload)
+        return upload
+
+    async def _forget(self, key: str, upload: OpenUpload | None, log: PartLog) -> None:
+        """Abort an upload that nobody will finish. Where only the intent is known, the store is asked what came of it."""
+        if upload is None:
+            return
+        if upload.upload_id:
+            await self._destination.abort_upload(key, upload.upload_id)
+        else:
+            for found, upload_id in await self._destination.list_uploads(key):
+                if found == key:
+                    await self._destination.abort_upload(key, upload_id)
+        await log.drop_upload()
+
+    async def _send(
+        self,
+        status: FileStatus,
+        key: str,
+        upload_id: str,
+        part: Part,
+        layout: Layout | None,
+        log: PartLog,
+        receipts: dict[int, PartReceipt],
+    ) -> None:
+        """Send one part, reading it from the source again for every try, and log it."""
+        trouble = Trouble(self._policy, self._noticed)
+        while True:
+            digests = PartDigests(part.range, status.length, layout)
+            reader = await self._source.open(status.path, part.range)
+            body = _Digesting(reader, digests, self._moved, status.path)
+            try:
+                reply = await self._destination.upload_part(key, upload_id, part.number, part.range.length, body)
+                if reply.crc32c not in (None, digests.crc32c):
+                    raise ChecksumMismatch(
+                        f"{key}: the store received other bytes of part {part.number} than were sent"
+                    )
+                break
+            except AsyncCopyError as error:
+                self._moved(status.path, -body.moved)
+                await trouble.wait(error)
+            finally:
+                reader.close()
+        receipt = PartReceipt(
+            part.number, part.range.offset, part.range.length, reply.etag, digests.crc32c, digests.blocks()
+        )
+        await log.part_done(receipt)
+        receipts[part.number] = receipt
+
+
+class _Digesting:
+    """A Reader that digests what passes through it."""
+
+    __slots__ = ("_digests", "_path", "_reader", "_tell", "moved")
+
+    def __init__(self, reader: Reader, digests: PartDigests, tell: Callable[[str, int], None], path: str) -> None:
+        self._reader = reader
+        self._digests = digests
+        self._tell = tell
+        self._path = path
+        self.moved = 0
+
+    async def readinto(self, buffer: memoryview) -> int:
+        count = await self._reader.readinto(buffer)
+        self._digests.update(buffer[:count])
+        self.moved += count
+        self._tell(self._path, count)
+        return count
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What stopped a group of parts: the error that matters most, since cancelled siblings may add theirs."""
+    flat: list[BaseException] = []
+    for failure in failures.exceptions:
+        flat.append(_first(failure) if isinstance(failure, BaseExceptionGroup) else failure)
+    return next((error for error in flat if not isinstance(error, AsyncCopyError)), flat[0])

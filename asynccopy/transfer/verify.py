@@ -1,0 +1,168 @@
+"""Proving that source, stream and object are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from asynccopy.errors import ChecksumMismatch, SourceChanged, Transient, UploadGone
+from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt
+from asynccopy.retry import RetryPolicy
+from asynccopy.storage.http import BUFFER
+from asynccopy.storage.interface import Capabilities, Destination, Source
+from asynccopy.storage.retrying import Noticed, Trouble
+from asynccopy.transfer.digests import Layout, PartDigests, crc32c, file_checksum, joined_crc32c
+
+
+class Prover:
+    """Compares digests of the stream with what both sides say.
+
+    ``verify``: ``checksum`` (both sides' checksums, the default), ``size`` (version and length), ``none``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        destination: Destination,
+        capabilities: Capabilities,
+        verify: Literal["checksum", "size", "none"],
+        policy: RetryPolicy,
+        noticed: Noticed,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._capabilities = capabilities
+        self._verify = verify
+        self._policy = policy
+        self._noticed = noticed
+        self._chunking = (512, "CRC32C")  # as the last answer of this cluster said
+
+    def layout(self, status: FileStatus) -> Layout | None:
+        """How to digest this file while it streams; None when the source's checksum will not be asked for."""
+        if self._verify != "checksum" or status.block_size <= 0:
+            return None
+        return Layout(status.block_size, *self._chunking)
+
+    # --- source --------------------------------------------------------------------------------------------------
+
+    async def prove_source(self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None) -> str:
+        """The source's checksum of the file that was read, "" where it has none or none is wanted.
+
+        Raises SourceChanged when the file is not the version that was listed, ChecksumMismatch when the stream differs.
+        """
+        if self._verify == "none" or status.is_directory:
+            return ""
+        theirs = await self._source.checksum(status.path) if layout is not None else None
+        now = await self._source.status(status.path)
+        if now.version != status.version or now.is_directory:
+            raise SourceChanged(f"{status.path}: changed while it was being copied")
+        if theirs is None or layout is None:
+            return ""
+        if not await self._equal(status, receipts, layout, theirs):
+            raise ChecksumMismatch(f"{status.path}: the bytes read do not have the checksum that HDFS keeps ({theirs})")
+        return str(theirs)
+
+    async def _equal(
+        self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout, theirs: FileChecksum
+    ) -> bool:
+        if file_checksum(receipts, status.length, layout).value == theirs.value:
+            return True
+        actual = await self._actual_layout(status, layout, theirs)
+        if actual == layout:
+            return False
+        # The same bytes have another checksum when HDFS cuts them differently: they are read once more, for it only.
+        again = await self._digest_source(status, actual)
+        same = file_checksum([again], status.length, actual).value == theirs.value
+        return same and again.crc32c == joined_crc32c(receipts)
+
+    async def _actual_layout(self, status: FileStatus, layout: Layout, theirs: FileChecksum) -> Layout:
+        """How HDFS really cuts the file: chunk size and polynomial by its answer, blocks as they are (CONCAT makes unequal ones)."""
+        actual = layout.of(theirs)
+        if actual is None:
+            raise ChecksumMismatch(f"{status.path}: HDFS keeps a checksum that cannot be compared ({theirs.algorithm})")
+        self._chunking = (actual.bytes_per_crc, actual.crc)
+        lengths = await self._source.block_lengths(status.path)
+        if lengths is not None and any(length != actual.block_size for length in lengths[:-1]):
+            actual = actual.with_blocks(lengths)
+        return actual
+
+    async def _digest_source(self, status: FileStatus, layout: Layout | None) -> PartReceipt:
+        whole = ByteRange(0, status.length)
+        digests = PartDigests(whole, status.length, layout)
+        if status.length:
+            reader = await self._source.open(status.path, whole)
+            buffer = memoryview(bytearray(min(BUFFER, status.length)))
+            try:
+                while count := await reader.readinto(buffer):
+                    digests.update(buffer[:count])
+            finally:
+                reader.close()
+        return PartReceipt(1, 0, status.length, "", digests.crc32c, digests.blocks())
+
+    async def equal(self, status: FileStatus, meta: ObjectMeta) -> bool:
+        """Whether an object holds the file's bytes, by reading the file, and the object too where its store keeps no CRC."""
+        layout = self.layout(status)
+        read = await self._digest_source(status, layout)
+        await self.prove_source(status, [read], layout)
+        return await self._object_crc(meta) == read.crc32c
+
+    # --- destination ---------------------------------------------------------------------------------------------
+
+    async def publish(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc: int) -> ObjectMeta:
+        """Complete an upload. Whether a lost reply meant success is looked up, not guessed."""
+        trouble = Trouble(self._policy, self._noticed)
+        while True:
+            try:
+                return await self._destination.complete_upload(key, upload_id, parts, crc)
+            except (Transient, UploadGone) as error:
+                size = sum(part.size for part in parts)
+                meta = await self._destination.head(key)
+                if meta is not None and meta.size == size and await self._object_crc(meta) == crc:
+                    return meta
+                if isinstance(error, UploadGone | ChecksumMismatch):
+                    raise
+                await trouble.wait(error)
+
+    async def prove_object(self, meta: ObjectMeta, size: int, crc: int, source: str, *, parts: bool) -> Evidence:
+        """The evidence that the object has our bytes. An object that has others is removed: ChecksumMismatch.
+
+        ``parts``: it was made of parts, so that a store that keeps only MD5s has proven the parts but not their joining.
+        """
+        if self._verify == "none":
+            return Evidence("none", etag=meta.etag)
+        if meta.size != size:
+            await self._refuse(meta.key, f"has {meta.size} bytes instead of {size}")
+        if self._verify == "size":
+            return Evidence("size", etag=meta.etag)
+        method = "checksum"
+        if meta.crc32c is None and (parts or self._capabilities.checksum != "MD5"):
+            method = "read-back"
+        found = await self._object_crc(meta) if method == "read-back" or meta.crc32c is not None else crc
+        if found != crc:
+            await self._refuse(meta.key, "does not have the bytes that were sent")
+        return Evidence(method, source, f"CRC32C:{crc:08x}", meta.etag)
+
+    async def _object_crc(self, meta: ObjectMeta) -> int:
+        """The object's CRC: as the store keeps it, else by reading it back."""
+        if meta.crc32c is not None:
+            return meta.crc32c
+        crc, offset = 0, 0
+        buffer = memoryview(bytearray(min(BUFFER, max(1, meta.size))))
+        trouble = Trouble(self._policy, self._noticed)
+        while offset < meta.size:
+            try:
+                reader = await self._destination.open(meta.key, ByteRange(offset, meta.size - offset))
+                try:
+                    while count := await reader.readinto(buffer):
+                        crc = crc32c(buffer[:count], crc)
+                        offset += count
+                finally:
+                    reader.close()
+            except Transient as error:
+                await trouble.wait(error)
+        return crc
+
+    async def _refuse(self, key: str, what: str) -> None:
+        await self._destination.delete(key)
+        raise ChecksumMismatch(f"{key}: the object {what}; it was removed")
+

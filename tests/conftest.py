@@ -1,0 +1,38 @@
+"""What every test shares: real servers must not be skipped where they are required, and no test touches the user's files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+REQUIRE_REAL = os.environ.get("ASYNCCOPY_REQUIRE_REAL") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where ASYNCCOPY_REQUIRE_REAL=1, a real-server test that skips itself has failed."""
+    report = yield
+    if REQUIRE_REAL and report.skipped and not hasattr(report, "wasxfail") and item.get_closest_marker("real"):
+        report.outcome = "failed"
+        report.longrepr = f"a test of the real servers was skipped, but ASYNCCOPY_REQUIRE_REAL=1: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals go to a temporary folder; no AWS file or variable of the user reaches a test."""
+    home: Path = tmp_path_factory.getbasetemp() / "home"
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in [name for name in os.environ if name.startswith("AWS_") and name not in _KEPT]:
+        monkeypatch.delenv(name)
+
+
+_KEPT = frozenset({"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED"})
