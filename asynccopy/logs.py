@@ -13,8 +13,6 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
-import structlog
-
 HIDDEN: Final = "[redacted]"
 
 # lower case, with hyphens; an underscore counts as a hyphen
@@ -68,6 +66,8 @@ def configure(*, verbose: bool = False, file: Path | None = None) -> None:
     WARNING and above, INFO too when ``verbose``. What libraries say through ``logging`` goes the same way.
     Raises OSError when the file cannot be opened.
     """
+    import structlog  # late: it brings rich with it, and `asynccopy --help` needs neither
+
     level = logging.INFO if verbose else logging.WARNING
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -110,6 +110,8 @@ class _ToStructlog(logging.Handler):
     """Passes what libraries log on to structlog, so that it is redacted and lands in the same place."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        import structlog
+
         logger = structlog.get_logger()
         logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 

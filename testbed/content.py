@@ -31,7 +31,7 @@ class Content:
     def __iter__(self) -> Iterator[bytes | memoryview]:
         for index, start in enumerate(range(0, self.size, PIECE)):
             length = min(PIECE, self.size - start)
-            head = (self.seed.to_bytes(8, "big") + index.to_bytes(8, "big"))[:length]
+            head = (self.seed.to_bytes(8, "little") + index.to_bytes(8, "little"))[:length]
             turn = (self.seed * 131 + index * 97) % PIECE
             yield head
             yield _noise()[turn : turn + length - len(head)]

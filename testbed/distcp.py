@@ -22,7 +22,6 @@ JVM_OPTIONS = ["-XX:MaxDirectMemorySize=2g"]
 class Run:
     """What one DistCp took: seconds, bytes of memory, and its counters by their printed names."""
 
-    exit_code: int
     wall: float
     cpu: float
     peak_rss: int
@@ -67,7 +66,6 @@ def distcp(
     if process.returncode:
         raise ServerFailed(f"DistCp ended with {process.returncode}:\n{words[-3000:]}")
     return Run(
-        process.returncode,
         time.monotonic() - started,
         usage.ru_utime + usage.ru_stime,
         usage.ru_maxrss * 1024,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import time
@@ -88,6 +89,9 @@ class Hdfs:
             "dfs.namenode.fs-limits.min-block-size": min_block_size,
             "dfs.replication": replication or min(3, datanodes),
         }
+        if fast:
+            # Creating files waits for no disk; a NameNode killed then may forget what it acknowledged.
+            hdfs["dfs.namenode.edits.noeditlogchannelflush"] = "true"
         for name, value in (properties or {}).items():
             (core if name.startswith(("fs.", "hadoop.", "ipc.", "io.")) else hdfs)[name] = value
         self._core, self._hdfs = core, hdfs
@@ -145,7 +149,8 @@ class Hdfs:
 
     def live_datanodes(self) -> int:
         """How many DataNodes the NameNode believes to be alive: it notices a dead one after about 12 s."""
-        return int(str(_bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState")["NumLiveDataNodes"]))
+        state = _bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState")
+        return int(str(state.get("NumLiveDataNodes", 0)))
 
     def client(self) -> WebHdfs:
         """A new connection to the NameNode as the superuser; use it in one thread."""
@@ -195,7 +200,7 @@ def _bean(address: str, name: str) -> dict[str, object]:
     try:
         with urllib.request.urlopen(f"{address}/jmx?qry={name}", timeout=5) as reply:
             beans = json.load(reply)["beans"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError):
         return {}
     return dict(beans[0]) if beans else {}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import random
 import shutil
 import signal
 import socket
@@ -13,9 +12,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count as counter
 from pathlib import Path
 
+FIRST_PORT, EPHEMERAL = 12_000, 32_768
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+_steps = counter()
 
 
 class ServerFailed(RuntimeError):
@@ -25,19 +28,20 @@ class ServerFailed(RuntimeError):
 def free_ports(count: int) -> list[int]:
     """Ports nobody listens on, outside the range from which the kernel takes its own (32768 and up).
 
-    A port of that range could be given to some client's connection between this look and the server's bind.
+    A port of that range could be given to some client's connection between this look and the server's bind. For the
+    same reason none is given out twice, and processes with neighbouring ids, such as test workers, look in different
+    places.
     """
     ports: list[int] = []
     while len(ports) < count:
-        port = random.SystemRandom().randrange(12_000, 32_768)
+        port = FIRST_PORT + (os.getpid() * 199 + next(_steps)) % (EPHEMERAL - FIRST_PORT)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        if port not in ports:
-            ports.append(port)
+        ports.append(port)
     return ports
 
 

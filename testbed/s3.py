@@ -186,8 +186,6 @@ class VersityGw(Store):
             str(self.component.directory / "versitygw"),
             "--quiet",
             "--keep-alive",
-            "--health",
-            "/-health",
             "--port",
             f"127.0.0.1:{self._port}",
             "--region",

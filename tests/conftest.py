@@ -1,4 +1,4 @@
-"""What every test shares: real servers must not be skipped where they are required, and no test touches the user's files."""
+"""What every test shares: required real servers are not skipped, and no test touches the user's files."""
 
 from __future__ import annotations
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import click
 
 from asynccopy import logs
 from asynccopy.cli import progress as display
-from asynccopy.cli.job import Sides, journal_path, open_sides, scratch_journal
+from asynccopy.cli.job import open_ledger, open_sides, scratch_journal
 from asynccopy.cli.options import selection_options, side_options, take_selection, talk_options
 from asynccopy.cli.running import run
 from asynccopy.errors import Interrupted
-from asynccopy.journal import JournalReader
 from asynccopy.logs import printable
 from asynccopy.mirror.check import Check
 from asynccopy.mirror.progress import Progress
@@ -46,7 +42,7 @@ async def _check(options: dict[str, Any], selection: Selection, stop: asyncio.Ev
     async with (
         open_sides(options["source"], options["destination"], options["config"], settings) as sides,
         scratch_journal(sides) as scratch,
-        _ledger(options["journal"], sides) as ledger,
+        open_ledger(options["journal"], sides) as ledger,
     ):
         comparison = Check(
             sides.source,
@@ -67,17 +63,3 @@ async def _check(options: dict[str, Any], selection: Selection, stop: asyncio.Ev
     if not options["quiet"]:
         click.echo(f"asynccopy: compared {progress.listed_files:,} files: {differences:,} differences", err=True)
     return 1 if differences else 0
-
-
-@asynccontextmanager
-async def _ledger(given: Path | None, sides: Sides) -> AsyncIterator[JournalReader | None]:
-    """The job's journal to read. A job that has none can be checked all the same, unless one was named."""
-    path = journal_path(given, sides.source.url, sides.destination.url)
-    if given is None and not path.exists():
-        yield None
-        return
-    ledger = await JournalReader.read(path)
-    try:
-        yield ledger
-    finally:
-        await ledger.close()

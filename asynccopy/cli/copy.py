@@ -11,15 +11,17 @@ import structlog
 
 from asynccopy import logs
 from asynccopy.cli import progress as display
-from asynccopy.cli.job import Sides, journal_path, make_journal_directory, open_sides
+from asynccopy.cli.job import Sides, journal_path, make_journal_directory, open_ledger, open_sides, scratch_journal
 from asynccopy.cli.options import FILE, RATE, SIZE, selection_options, side_options, take_selection, talk_options
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.cli.running import run
-from asynccopy.journal import Journal
+from asynccopy.errors import AsyncCopyError, Interrupted
+from asynccopy.journal import Journal, LedgerRow
 from asynccopy.logs import printable
 from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
+from asynccopy.model import FileState, FileVersion
 from asynccopy.storage.registry import Settings
 
 log = structlog.get_logger()
@@ -76,20 +78,36 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         sign_payload=options["sign_payload"], bandwidth=options["bandwidth"], concurrency=options["concurrency"]
     )
     async with open_sides(options["source"], options["destination"], options["config"], settings) as sides:
+        if options["dry_run"]:
+            await _dry_run(options, selection, sides, stop, progress)
+            return
         path = journal_path(options["journal"], sides.source.url, sides.destination.url)
         log.info("journal", path=str(path))
         make_journal_directory(path)
         journal = await Journal.open(path, source=sides.source.url, destination=sides.destination.url)
         try:
-            mirror = _mirror(options, selection, sides, journal, stop, progress)
-            if options["dry_run"]:
-                async for status in mirror.plan():
-                    click.echo(printable(status.path))
-            else:
-                with display.shown(progress, quiet=options["quiet"]):
-                    await mirror.copy()
+            with display.shown(progress, quiet=options["quiet"]):
+                await _mirror(options, selection, sides, journal, stop, progress).copy()
         finally:
             await journal.close()
+
+
+async def _dry_run(
+    options: dict[str, Any], selection: Selection, sides: Sides, stop: asyncio.Event, progress: Progress
+) -> None:
+    """Print what would be copied. The listing goes into a scratch journal, so the job's own stays as it is."""
+    async with scratch_journal(sides) as scratch, open_ledger(options["journal"], sides) as ledger:
+        async for status in _mirror(options, selection, sides, scratch, stop, progress).plan():
+            if ledger is None or not _is_done(await ledger.row(status.path), status.version):
+                click.echo(printable(status.path))
+    if stop.is_set():
+        raise Interrupted("stopped before everything was listed")
+
+
+def _is_done(row: LedgerRow | None, version: FileVersion) -> bool:
+    if row is None or row.state != FileState.DONE:
+        return False
+    return FileVersion(row.length, row.modification_time, row.file_id) == version
 
 
 def _mirror(
@@ -101,6 +119,17 @@ def _mirror(
     progress: Progress,
 ) -> Mirror:
     chosen = CopyOptions(verify=options["verify"], concurrency=options["concurrency"], part_size=options["part_size"])
+
+    def noticed(error: AsyncCopyError, delay: float) -> None:
+        log.info("retrying", error=type(error).__name__, reason=error.message, delay=round(delay, 3))
+
     return Mirror(
-        sides.source, sides.destination, journal, selection=selection, options=chosen, stop=stop, progress=progress
+        sides.source,
+        sides.destination,
+        journal,
+        selection=selection,
+        options=chosen,
+        stop=stop,
+        progress=progress,
+        noticed=noticed,
     )

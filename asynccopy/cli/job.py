@@ -15,7 +15,7 @@ from msgspec import Struct
 from asynccopy.cli.endpoints import resolve
 from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
-from asynccopy.journal import Journal
+from asynccopy.journal import Journal, JournalReader
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.registry import Settings, open_destination, open_source
 
@@ -61,6 +61,20 @@ async def scratch_journal(sides: Sides) -> AsyncIterator[Journal]:
             yield journal
         finally:
             await journal.close()
+
+
+@asynccontextmanager
+async def open_ledger(given: Path | None, sides: Sides) -> AsyncIterator[JournalReader | None]:
+    """The job's journal to read, None while it has none."""
+    path = journal_path(given, sides.source.url, sides.destination.url)
+    if not path.exists():
+        yield None
+        return
+    ledger = await JournalReader.read(path)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 def journal_path(given: Path | None, source: str, destination: str) -> Path:

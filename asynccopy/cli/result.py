@@ -106,12 +106,12 @@ class ResultFile:
 
     def write(self, document: dict[str, Any]) -> None:
         """Replace the file: whole or not at all. Raises UsageError."""
+        text = json.dumps(document, indent=2)
         temporary = ""
         try:
             descriptor, temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file, indent=2)
-                file.write("\n")
+                file.write(f"{text}\n")
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o666 & ~_umask())

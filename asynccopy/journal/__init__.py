@@ -2,8 +2,8 @@
 
 from asynccopy.journal.journal import Journal
 from asynccopy.journal.reading import JournalReader
-from asynccopy.journal.scratch import scratch
 from asynccopy.journal.rows import Directory, Failure, JobState, LedgerRow, PageCount, PendingFile, Totals
+from asynccopy.journal.scratch import scratch
 
 __all__ = [
     "Directory",

@@ -100,13 +100,12 @@ class Database:
 
     async def close(self) -> None:
         """Finish what is queued, bring the WAL home, let go of the lock. May be called twice."""
-        if not self._closing:
-            self._closing = True
-            self._queue.put(None)
+        self._closing = True
         await asyncio.to_thread(self._shut)
 
     def _shut(self) -> None:
-        self.reader.shut()
+        self.reader.shut()  # before the writer: only a last connection that can write removes the WAL
+        self._queue.put(None)
         self._thread.join()
         self._lock.close()
 

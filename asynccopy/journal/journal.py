@@ -29,6 +29,9 @@ UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?,
     source_checksum = '', object_checksum = '', etag = '', done_at = 0, error_class = '', error = '', hint = ''
 WHERE id = ?
 """
+_REOPEN = """
+UPDATE files SET state = 0, method = '', source_checksum = '', object_checksum = '', etag = '', done_at = 0
+WHERE state = 1"""
 _DONE = """
 UPDATE files SET state = 1, method = ?, source_checksum = ?, object_checksum = ?, etag = ?, done_at = ?,
     error_class = '', error = '', hint = ''
@@ -110,12 +113,15 @@ class Journal(JournalReader):
     async def begin_pass(self, selection: str) -> bool:
         """Go on with the unfinished pass over the same selection (True), or begin a new one (False).
 
+        Going on, the files that had failed are pending again.
+
         A new pass forgets all cursors and holds every file that is not done for unseen until the listing meets it.
         """
 
         def begin(connection: sqlite3.Connection) -> bool:
             query = "SELECT pass_number > 0 AND finished_at = 0 AND selection = ? FROM job"
             if connection.execute(query, (selection,)).fetchone()[0]:
+                connection.execute("UPDATE files SET state = 0 WHERE state = 2 AND state <> 1")
                 return True
             connection.execute(_BEGIN_PASS, (selection, _now()))
             connection.execute("UPDATE files SET state = 3 WHERE state <> 1 AND state <> 3")
@@ -195,6 +201,11 @@ class Journal(JournalReader):
         row = (status.length, status.modification_time, status.file_id, status.block_size, file_id)
         await self._database.write(lambda c: c.execute(_CHANGED, row).rowcount)
 
+    async def reopen(self, file_ids: list[int] | None) -> None:
+        """These files, or all, are not done after all: pending again, their evidence void."""
+        where = "" if file_ids is None else f" AND id IN ({','.join(map(str, file_ids))})"
+        await self._database.write(lambda c: c.execute(_REOPEN + where).rowcount)
+
     async def vanished(self, file_id: int) -> None:
         """The source no longer has the file: forget the row, and the upload that the caller has aborted."""
         await self._database.write(lambda c: c.execute("DELETE FROM files WHERE id = ?", (file_id,)).rowcount)
@@ -270,11 +281,12 @@ def _record_page(
         connection.execute("UPDATE directories SET state = 1, after = '' WHERE id = ?", (directory,))
     else:
         connection.execute("UPDATE directories SET after = ? WHERE id = ?", (after, directory))
+    count = sum(bool(row[1]) for row in rows)  # the marker of an empty directory is no file
     size = sum(file.length for file in files)
     connection.execute(
-        "UPDATE job SET listed_files = listed_files + ?, listed_bytes = listed_bytes + ?", (len(files), size)
+        "UPDATE job SET listed_files = listed_files + ?, listed_bytes = listed_bytes + ?", (count, size)
     )
-    return PageCount(len(files), size, len(unchanged), sum(row[2] for row in unchanged))
+    return PageCount(count, size, sum(bool(row[1]) for row in unchanged), sum(row[2] for row in unchanged))
 
 
 def _name(prefix: str, path: str) -> str:

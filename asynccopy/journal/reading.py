@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 from asynccopy.journal.database import Reader
@@ -21,6 +22,10 @@ _PENDING = """
 SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size
 FROM files AS f INDEXED BY files_not_done CROSS JOIN directories AS d ON d.id = f.directory
 WHERE f.state = 0 AND f.state <> 1 AND f.id > ? ORDER BY f.id LIMIT ?
+"""
+_SOME_DONE = """
+SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size
+FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory WHERE f.state = 1 ORDER BY f.id LIMIT ?
 """
 _FAILURES = """
 SELECT d.path, f.name, f.error_class, f.error, f.hint
@@ -107,6 +112,17 @@ class JournalReader:
 
         return await self._reader.read(ask)
 
+    async def some_done(self, limit: int) -> list[PendingFile]:
+        """A few files that are done, the first ones met."""
+
+        def ask(connection: sqlite3.Connection) -> list[PendingFile]:
+            return [
+                PendingFile(id, FileStatus(join(directory, name), length, time, file_id, not name, block_size))
+                for id, directory, name, length, time, file_id, block_size in connection.execute(_SOME_DONE, (limit,))
+            ]
+
+        return await self._reader.read(ask)
+
     async def failures(self, limit: int) -> list[Failure]:
         """The files that were given up, by id."""
         return await self._reader.read(
@@ -143,7 +159,7 @@ class JournalReader:
         show in either state.
         """
         after = 0
-        while rows := await self._reader.read(lambda c, after=after: _ledger_page(c, after)):  # type: ignore[misc]
+        while rows := await self._reader.read(partial(_ledger_page, after=after)):
             for _, row in rows:
                 yield row
             after = rows[-1][0]

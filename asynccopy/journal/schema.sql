@@ -75,7 +75,7 @@ CREATE TABLE parts (
     PRIMARY KEY (file, number)
 ) WITHOUT ROWID;
 
--- Files and bytes per state, kept by triggers in the transaction of the change: a status question costs four rows
+-- Files (not the markers of empty directories) and bytes per state, kept by triggers in the transaction of the change: a status question costs four rows
 -- instead of a walk over millions, and no code path can forget to count.
 CREATE TABLE counts (
     state  INTEGER PRIMARY KEY,
@@ -84,14 +84,14 @@ CREATE TABLE counts (
 );
 INSERT INTO counts (state) VALUES (0), (1), (2), (3);
 
-CREATE TRIGGER count_insert AFTER INSERT ON files BEGIN
+CREATE TRIGGER count_insert AFTER INSERT ON files WHEN NEW.name <> '' BEGIN
     UPDATE counts SET files = files + 1, bytes = bytes + NEW.length WHERE state = NEW.state;
 END;
 CREATE TRIGGER count_update AFTER UPDATE OF state, length ON files
-WHEN OLD.state <> NEW.state OR OLD.length <> NEW.length BEGIN
+WHEN NEW.name <> '' AND (OLD.state <> NEW.state OR OLD.length <> NEW.length) BEGIN
     UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = OLD.state;
     UPDATE counts SET files = files + 1, bytes = bytes + NEW.length WHERE state = NEW.state;
 END;
-CREATE TRIGGER count_delete AFTER DELETE ON files BEGIN
+CREATE TRIGGER count_delete AFTER DELETE ON files WHEN OLD.name <> '' BEGIN
     UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = OLD.state;
 END;

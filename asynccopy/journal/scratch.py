@@ -32,6 +32,9 @@ async def scratch(like: Path | None, *, source: str, destination: str) -> AsyncI
 
 
 def _copy(journal: Path, to: Path) -> None:
-    with closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True)) as old, closing(sqlite3.connect(to)) as new:
+    with (
+        closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True)) as old,
+        closing(sqlite3.connect(to)) as new,
+    ):
         old.backup(new)
     to.chmod(0o600)

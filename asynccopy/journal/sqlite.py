@@ -34,7 +34,11 @@ def open_writer(path: Path) -> sqlite3.Connection:
         _check_identity(path, connection)
         migrate(connection, migrations())
         # Only now: in a fresh file the schema must be in the file itself, not in a WAL that check() does not look at.
-        connection.execute("PRAGMA journal_mode = WAL")
+        if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            raise JournalError(
+                f"the file system under {path} cannot share memory between processes, as the journal needs",
+                hint="put the journal on a local disk",
+            )
     except BaseException:
         connection.close()
         raise

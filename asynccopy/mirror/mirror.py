@@ -25,6 +25,8 @@ from asynccopy.transfer.verify import Prover
 
 BATCH = 1000
 """Rows claimed from the journal at once."""
+LOOKED_BACK = 16
+"""Done files whose objects are looked up before a journal is believed."""
 CHANGES = 5
 """How often a file may turn out changed in one run before it is left, by name, for the next."""
 
@@ -88,6 +90,7 @@ class Mirror:
         if not root.is_directory:
             source = SingleFile(source)
         destination = RetryingDestination(self._bare_destination, self._policy, self._noticed)
+        await self._look_back(destination)
         await self._begin()
         prover = Prover(source, destination, capabilities, self._options.verify, self._policy, self._noticed)
         copier = Copier(
@@ -142,6 +145,21 @@ class Mirror:
             progress.skipped_files = state.listed_files - totals.pending_files - totals.failed_files
             progress.skipped_bytes = state.listed_bytes - totals.pending_bytes - totals.failed_bytes
         self._listed = progress.listing_done = state.listing_done
+
+    async def _look_back(self, destination: Destination) -> None:
+        """Look up a few objects that the journal has as done, before it is believed for all the others.
+
+        The destination may be another store under the same name, or emptied. Then everything is copied again; where only some
+        objects are gone, those are.
+        """
+        rows = await self._journal.some_done(LOOKED_BACK)
+        gone = []
+        for row in rows:
+            meta = await destination.head(destination.prefix + row.status.path)
+            if meta is None or meta.size != row.status.length:
+                gone.append(row.id)
+        if gone:
+            await self._journal.reopen(gone if len(gone) < len(rows) else None)
 
     async def _list(self, listing: Listing) -> None:
         if not self._listed:
@@ -210,6 +228,8 @@ class Mirror:
     async def _done(self, order: Order, copied: Copied) -> None:
         await self._journal.done(order.number, order.status.version, copied.evidence)
         progress = self._progress
+        if order.status.is_directory:
+            return
         progress.copied_files += 1
         progress.copied_bytes += order.status.length
         progress.resumed_parts += copied.resumed_parts

@@ -28,13 +28,12 @@ from asynccopy.simulators.faults import (
     WrongRange,
     pick,
 )
-from asynccopy.simulators.s3_request import CRC32C, Gone, Request, receive
+from asynccopy.simulators.s3_request import CRC32C, TYPE, Gone, Request, receive
 from asynccopy.simulators.server import PIECE, HttpServer, Reply, answer, reset
 from asynccopy.simulators.sigv4 import S3Error, verify
 from asynccopy.simulators.store import Body, Bucket, Place, StoredObject, Upload, base64_crc, joined_crc32c
 
 MIB = 1 << 20
-_TYPE = "x-amz-checksum-type"
 _XML = {"Content-Type": "application/xml"}
 
 
@@ -220,7 +219,7 @@ class S3Simulator:
             start, stop = _range(request.header("Range"), stored.size)
             status = 206
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
-            headers = {name: value for name, value in headers.items() if name not in (CRC32C, _TYPE)}
+            headers = {name: value for name, value in headers.items() if name not in (CRC32C, TYPE)}
         action = request.call.action
         if isinstance(action, WrongRange):
             shift = 0 if action.whole else max(-start, min(action.shift, stored.size - stop))
@@ -251,11 +250,11 @@ class S3Simulator:
         algorithm = request.header("x-amz-checksum-algorithm").upper()
         kind = ""
         if algorithm == "CRC32C" and not self._weak:
-            kind = request.header(_TYPE).upper() or "COMPOSITE"
+            kind = request.header(TYPE).upper() or "COMPOSITE"
         self._serial += 1
         upload_id = hashlib.sha256(f"{request.key}:{self._serial}".encode("utf-8", "replace")).hexdigest()[:40]
         bucket.uploads[upload_id] = Upload(request.key, upload_id, self._now(), kind)
-        headers = {**_XML, "x-amz-checksum-algorithm": algorithm, _TYPE: kind} if kind else _XML
+        headers = {**_XML, "x-amz-checksum-algorithm": algorithm, TYPE: kind} if kind else _XML
         return Reply(200, xml.create_upload(request.bucket_name, request.key, upload_id), headers)
 
     def _upload(self, request: Request, bucket: Bucket) -> Upload:
@@ -330,7 +329,7 @@ class S3Simulator:
             raise S3Error(400, "InvalidRequest", "x-amz-mp-object-size does not match the size of the parts")
         if not upload.checksum_type:
             return
-        claimed_type = request.header(_TYPE).upper()
+        claimed_type = request.header(TYPE).upper()
         if claimed_type and claimed_type != upload.checksum_type:
             raise S3Error(400, "InvalidRequest", "The checksum type is not the one that the upload was created with.")
         claimed = request.header(CRC32C)
@@ -381,7 +380,7 @@ def _whole_checksum(kind: str, bodies: list[Body], crc32c: int) -> tuple[str, st
 
 
 def _checksum_headers(stored: StoredObject) -> dict[str, str]:
-    return {CRC32C: stored.checksum, _TYPE: stored.checksum_type} if stored.checksum else {}
+    return {CRC32C: stored.checksum, TYPE: stored.checksum_type} if stored.checksum else {}
 
 
 def _range(header: str, size: int) -> tuple[int, int]:

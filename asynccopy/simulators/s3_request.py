@@ -15,6 +15,8 @@ from asynccopy.simulators.store import Body, Incoming, Place, base64_crc
 
 CRC32C = "x-amz-checksum-crc32c"
 CRC32 = "x-amz-checksum-crc32"
+TYPE = "x-amz-checksum-type"
+_KNOWN = {CRC32C, CRC32, TYPE}
 
 
 class Gone(Exception):
@@ -82,6 +84,9 @@ async def receive(request: Request, place: Place, *, md5: bool = False, weak: bo
         chunked = ChunkedBody(request.signature, signed=claimed == SIGNED_CHUNKS)
     elif claimed.startswith("STREAMING-"):
         raise S3Error(501, "NotImplemented", f"{claimed} is not simulated")
+    for name in map(str.lower, http.headers):
+        if name.startswith("x-amz-checksum-") and name not in _KNOWN:
+            raise S3Error(501, "NotImplemented", f"{name} is not simulated")
     incoming = Incoming(
         place,
         md5=md5 or "Content-MD5" in http.headers,

@@ -88,6 +88,10 @@ class HttpServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Listen no more and end every connection. May be called twice."""
         assert self._server is not None
         assert self._web is not None
         self._server.close()

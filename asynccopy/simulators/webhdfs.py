@@ -1,7 +1,8 @@
 """A NameNode and its DataNodes as they look through WebHDFS, oddities included (seen on Hadoop 3.5.0).
 
 Worth knowing: only ``startafter`` in lower case pages a listing; the DataNode closes every connection; a redirect
-carries the path NFC-normalised, so an NFD name leads to another file's bytes; the checksum's hex is longer than its ``length``.
+carries the path NFC-normalised, so an NFD name leads to another file's bytes; the checksum's hex is longer than
+its ``length``.
 """
 
 from __future__ import annotations
@@ -115,6 +116,11 @@ class WebHdfsSimulator:
     def datanode_addresses(self) -> list[str]:
         """``host:infoPort`` of every DataNode, as redirects name them."""
         return [node.server.address for node in self._datanodes]
+
+    async def stop_datanode(self, address: str) -> None:
+        """End the DataNode at ``host:infoPort``; the NameNode goes on naming it, as before heartbeats are missed."""
+        (node,) = (node for node in self._datanodes if node.server.address == address)
+        await node.server.stop()
 
     async def __aenter__(self) -> Self:
         for server in (self._namenode, *(node.server for node in self._datanodes)):

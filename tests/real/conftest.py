@@ -17,9 +17,9 @@ import pytest
 from testbed import fetch
 from testbed.hdfs import Hdfs
 from testbed.s3 import S3Proxy, Store, VersityGw
+from tests.real.generate import BLOCK_SIZE
 
 HERE = Path(__file__).parent
-BLOCK_SIZE = 1 << 20
 _numbers = count()
 
 

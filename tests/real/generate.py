@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from testbed.content import Content
 
+BLOCK_SIZE = 1 << 20
+"""The test cluster's, in bytes: small, so that a small file has many."""
+
 NFC = "caf\u00e9"
 NFD = "cafe\u0301"
 """The same word to the eye, two names to HDFS; its redirects turn the second into the first."""
@@ -72,7 +75,7 @@ def empty_files(count: int = 3) -> dict[str, Content]:
     return {f"empty/{index}": Content(0, 0) for index in range(count)}
 
 
-def edge_sizes(block: int) -> dict[str, Content]:
+def edge_sizes(block: int = BLOCK_SIZE) -> dict[str, Content]:
     """Lengths around the borders of checksum chunks, blocks and their powers of two."""
     sizes = (0, 1, 511, 512, 513, block - 1, block, block + 1, 2 * block, 3 * block + 7, 5 * block)
     return {f"size-{size}": Content(8_000 + index, size) for index, size in enumerate(sizes)}

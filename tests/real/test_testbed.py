@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from testbed import fetch
 from testbed.content import PIECE, Content, small_files
+from testbed.distcp import distcp
 from testbed.fill import WebHdfs, WebHdfsError, fill
 from testbed.hdfs import Hdfs
-from testbed.process import ServerFailed, free_ports
+from testbed.process import Server, ServerFailed, free_ports, start_time
 from testbed.s3 import Store, VersityGw
 from testbed.signed import S3Client
-from tests.real.conftest import BLOCK_SIZE
-from tests.real.generate import LONGEST, NFC, NFD, NOT_IN_XML, edge_sizes, empty_files, odd_tree, wide_directory
+from tests.real.generate import (
+    BLOCK_SIZE,
+    LONGEST,
+    NFC,
+    NFD,
+    NOT_IN_XML,
+    edge_sizes,
+    empty_files,
+    odd_tree,
+    wide_directory,
+)
 
 
 def patiently(act: Callable[[], object], patience: float = 20.0) -> object:
@@ -51,8 +64,32 @@ def test_ports_are_outside_the_ephemeral_range() -> None:
     assert max(ports) < 32_768
 
 
+def test_a_server_that_dies_says_why(tmp_path: Path) -> None:
+    command = ["sh", "-c", "echo no such disk; exit 3"]
+    server = Server("broken", command, log=tmp_path / "log", ready=lambda: False, environment=os.environ)
+    with pytest.raises(ServerFailed, match="broken died:\nno such disk"):
+        server.start()
+    server.kill()
+    assert not server.alive
+
+
+def test_a_server_that_does_not_obey_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    command = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"]
+    server = Server("stubborn", command, log=log, ready=lambda: "up" in log.read_text(), environment=os.environ)
+    server.start()
+    first = server.pid
+    with pytest.raises(ServerFailed, match="running already"):
+        server.start()
+    server.restart()
+    assert start_time(first) is None
+    second = server.pid
+    server.stop(patience=0.3)
+    assert start_time(second) is None
+
+
 def test_hdfs_holds_what_was_filled_in(hdfs: Hdfs, root: str) -> None:
-    files = small_files(20, 3_000, directories=3) | empty_files() | edge_sizes(BLOCK_SIZE)
+    files = small_files(20, 3_000, directories=3) | empty_files() | edge_sizes()
     manifest = fill(hdfs.http, hdfs.user, root, files)
     assert manifest == {path: (content.size, content.sha256()) for path, content in files.items()}
     with hdfs.client() as client:
@@ -85,7 +122,11 @@ def test_hdfs_calls(hdfs: Hdfs, root: str) -> None:
         with pytest.raises(WebHdfsError) as refused:
             client.rename(f"{root}/nothing", f"{root}/x")
         assert refused.value.status in (200, 404)
+        client.truncate(f"{root}/empty/dir/c", BLOCK_SIZE)
+        client.allow_snapshots(root)
+        client.create_snapshot(root, "s0")
         client.delete(f"{root}/empty")
+        assert client.read(f"{root}/.snapshot/s0/empty/dir/c") == b"x" * BLOCK_SIZE
         with pytest.raises(WebHdfsError) as gone:
             client.status(f"{root}/empty")
         assert (gone.value.status, gone.value.exception) == (404, "FileNotFoundException")
@@ -201,3 +242,18 @@ def test_versitygw_says_what_a_part_sums_to(versitygw: VersityGw, bucket: str) -
     [(_, upload)] = versitygw.open_uploads(bucket)
     reply = client.request("PUT", bucket, "k", query={"uploadId": upload, "partNumber": "1"}, body=b"123456789")
     assert reply.headers["x-amz-checksum-crc32c"] == "4waSgw=="  # the CRC catalogue's check value, e3069283
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(fetch.missing(fetch.S3A, fetch.LOCALN)), reason="run `python -m testbed fetch --peers`")
+def test_distcp_copies_with_the_maps_asked_for(hdfs: Hdfs, root: str, versitygw: VersityGw, bucket: str) -> None:
+    manifest = fill(hdfs.http, hdfs.user, root, small_files(12, 5_000, directories=2))
+    run = distcp(hdfs, versitygw, root, f"{bucket}/out", maps=3)
+    assert run.counters["Files Copied"] == 12
+    assert run.cpu > 0
+    assert run.peak_rss > 50 << 20
+    held = versitygw.read_back(bucket, "out/")
+    assert {key: entry for key, entry in held.items() if not key.endswith("/")} == {
+        f"out/{path}": entry for path, entry in manifest.items()
+    }
+    assert b"map_000002" in (hdfs.directory / "logs" / "distcp.log").read_bytes().replace(b"_m_", b"_map_")

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import datetime as dt
 import hashlib
-import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from aiobotocore.config import AioConfig
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError, ConnectionClosedError, ResponseStreamingError
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, ResponseStreamingError
 from fastcrc import crc32
 
 from asynccopy.simulators import Fault, S3Simulator
@@ -269,11 +268,12 @@ async def test_what_is_sent_must_be_what_was_signed(s3: S3Simulator) -> None:
         assert (await put("/bucket/k", headers, b"abc"))[0] == 200
         status, body = await put("/bucket/k", headers, b"abd")
         assert (status, b"<Code>XAmzContentSHA256Mismatch</Code>" in body) == (400, True)
+        second = "8" if headers["X-Amz-Date"][-2] == "9" else "9"
         for path, changed in (
             ("/bucket/other", {}),
             ("/bucket/k?acl", {}),
             ("/bucket/k", {"x-amz-meta-a": "1"}),
-            ("/bucket/k", {"x-amz-date": headers["X-Amz-Date"][:-2] + "9Z"}),
+            ("/bucket/k", {"x-amz-date": headers["X-Amz-Date"][:-2] + second + "Z"}),
         ):
             assert (await put(path, {**headers, **changed}, b"abc"))[0] == 403, (path, changed)
         unsigned = {name: value for name, value in headers.items() if name != "Authorization"}
@@ -362,8 +362,11 @@ async def test_a_put_is_held_against_its_checksums(client: Any, s3: S3Simulator)
 
 async def test_botocores_own_checksums_and_encoding_pass(s3: S3Simulator) -> None:
     settings = AioConfig(s3={"addressing_style": "path"})
-    async with connect(s3, config={}) as plain, connect(s3) as _:
-        await plain.put_object(Bucket="bucket", Key="a", Body=b"1" * 100_000, ChecksumAlgorithm="CRC32C")
+    async with connect(s3) as plain:
+        await plain.put_object(Bucket="bucket", Key="a", Body=b"1" * 100_000, ChecksumAlgorithm="CRC32")
+        with pytest.raises(ClientError) as caught:
+            await plain.put_object(Bucket="bucket", Key="c", Body=b"1", ChecksumAlgorithm="SHA256")
+        assert code(caught) == (501, "NotImplemented")
     session = aiobotocore.session.get_session()
     keys = {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
     async with session.create_client("s3", s3.region, endpoint_url=s3.url, config=settings, **keys) as eager:
@@ -546,6 +549,9 @@ async def test_discard_keeps_digests_only() -> None:
 
 
 async def test_bodies_in_a_directory(tmp_path: Path) -> None:
+    def bodies() -> list[Path]:
+        return list(tmp_path.iterdir())
+
     async with S3Simulator(["bucket"], directory=tmp_path, min_part=1) as s3, connect(s3) as client:
         await client.put_object(Bucket="bucket", Key=KEY, Body=b"old" * 100_000)
         parts = [b"a" * 300_000, b"b" * 300_000, b"c"]
@@ -554,9 +560,9 @@ async def test_bodies_in_a_directory(tmp_path: Path) -> None:
         assert await fetch(client, Range="bytes=299999-600000") == b"".join(parts)[299_999:600_001]
         with pytest.raises(ClientError):
             await client.put_object(Bucket="bucket", Key="x", Body=b"1", ContentMD5="AAAAAAAAAAAAAAAAAAAAAA==")
-        assert len(os.listdir(tmp_path)) == 3, "the replaced object and the refused one are gone"
+        assert len(bodies()) == 3, "the replaced object and the refused one are gone"
         await client.delete_object(Bucket="bucket", Key=KEY)
-        assert not os.listdir(tmp_path)
+        assert not bodies()
 
 
 async def test_opaque_etags() -> None:
@@ -586,18 +592,19 @@ async def test_status(client: Any, s3: S3Simulator) -> None:
 
 async def test_reset_and_lost_reply(client: Any, s3: S3Simulator) -> None:
     s3.faults += [
-        Fault(Reset(), op="PutObject"),
-        Fault(LostReply(), op="PutObject"),
+        # Twice each: aiohttp's client quietly sends a PUT once more when the connection is lost.
+        Fault(Reset(), op="PutObject", times=2),
+        Fault(LostReply(), op="PutObject", times=2),
         Fault(LostReply(), method="POST", after=1),
     ]
     for done in (False, True):
-        with pytest.raises(ConnectionClosedError):
+        with pytest.raises((ConnectionClosedError, EndpointConnectionError)):
             await client.put_object(Bucket="bucket", Key=KEY, Body=b"1")
         assert (KEY in s3.buckets["bucket"].objects) is done
-    with pytest.raises(ConnectionClosedError):
+    with pytest.raises((ConnectionClosedError, EndpointConnectionError)):
         await multipart(client, [b"1", b""][:1], "other")
     assert s3.buckets["bucket"].objects["other"].size == 1
-    assert [fault.hits for fault in s3.faults] == [1, 1, 1]
+    assert [fault.hits for fault in s3.faults] == [2, 2, 1]
 
 
 async def test_a_flipped_bit_on_the_way_in(client: Any, s3: S3Simulator) -> None:

@@ -175,7 +175,8 @@ async def test_open(hdfs: WebHdfsSimulator, tree: TreeNamespace) -> None:
 async def test_noredirect_and_a_redirect_used_again(hdfs: WebHdfsSimulator, tree: TreeNamespace) -> None:
     tree.put("/f", b"0123456789")
     location = (await fetch(address(hdfs, "/f", "OPEN", noredirect="true", offset=2, length=3))).json()["Location"]
-    assert (await fetch(location)).body == b"234"
+    first = await fetch(location)
+    assert (first.body, first.headers["connection"].lower()) == (b"234", "close")
     assert (await fetch(location.replace("offset=2", "offset=7"))).body == b"789"
     assert (await fetch(location.replace("offset=2", "offset=10"))).body == b""
     beyond = await fetch(location.replace("offset=2", "offset=11"))
@@ -241,6 +242,20 @@ async def test_excluding_takes_the_transfer_address(hdfs: WebHdfsSimulator, tree
     refused = await fetch(address(hdfs, "/f", "OPEN", offset=MIB, excludedatanodes=holder))
     assert refused.status == 403
     assert "not excluded" in refused.json()["RemoteException"]["message"]
+
+
+async def test_a_dead_datanode_is_named_until_it_is_excluded(tree: TreeNamespace) -> None:
+    tree.put("/f", b"1")
+    async with WebHdfsSimulator(tree, datanodes=3, replication=2) as hdfs:
+        dead = urlsplit((await fetch(address(hdfs, "/f", "OPEN"))).headers["location"]).netloc
+        await hdfs.stop_datanode(dead)
+        location = (await fetch(address(hdfs, "/f", "OPEN"))).headers["location"]
+        assert urlsplit(location).netloc == dead
+        with pytest.raises(ConnectionRefusedError):
+            await fetch(location)
+        blocks = (await fetch(address(hdfs, "/f", "GETFILEBLOCKLOCATIONS"))).json()["BlockLocations"]["BlockLocation"]
+        assert len(blocks[0]["names"]) == 2
+        assert (await read(hdfs, "/f", excludedatanodes=blocks[0]["names"][0])).body == b"1"
 
 
 async def test_block_locations_tell_of_a_file_being_written(hdfs: WebHdfsSimulator, tree: TreeNamespace) -> None:
@@ -333,11 +348,11 @@ async def test_the_checksum_of_an_empty_file(hdfs: WebHdfsSimulator, tree: TreeN
 
 
 async def test_a_large_file_has_one_checksum_in_any_piece_size(hdfs: WebHdfsSimulator, tree: TreeNamespace) -> None:
-    data = Generated(MIB + 300_001).read(0, 2 * MIB)
-    tree.put("/f", data)
+    data = Generated(262_144 + 7_001).read(0, MIB)
+    tree.put("/f", data, block_size=1 << 17)
     location = (await fetch(address(hdfs, "/f", "GETFILECHECKSUM"))).headers["location"]
     checksum = (await fetch(location)).json()["FileChecksum"]
-    assert checksum["bytes"][24:56] == await asyncio.to_thread(slow_checksum, data, [MIB, 300_001])
+    assert checksum["bytes"][24:56] == await asyncio.to_thread(slow_checksum, data, [1 << 17, 1 << 17, 7_001])
 
 
 # --- faults

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -361,3 +362,27 @@ async def test_a_file_system_that_merges_names_is_refused(tmp_path: Path, monkey
     monkeypatch.setattr(local_destination, "_PROBES", ("a", "a"))  # as if the second had met the first
     with pytest.raises(SideError, match="does not tell all names apart"):
         await LocalDestination(str(tmp_path)).check()
+
+
+def plain_walk(root: Path) -> list[str]:
+    return sorted(
+        f"{path.relative_to(root)}{'/' if path.is_dir() else ''}"
+        for path in root.rglob("*")
+        if path.is_file() or not any(path.iterdir())
+    )
+
+
+async def test_listings_of_odd_trees_agree_with_a_plain_walk(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    directories = [""]
+    for _ in range(25):
+        directories.append(chance.choice(directories) + chance.choice(["a", "a.", "ab", "b", "\u00e9", "!"]) + "/")
+        (tmp_path / directories[-1]).mkdir(exist_ok=True)
+    for directory in chance.sample(directories, 12):
+        (tmp_path / directory / chance.choice(["a!", "ac", "z", "-"])).touch()
+    expected = plain_walk(tmp_path)
+    for page_size in (1, 2, 100):
+        destination = LocalDestination(str(tmp_path), page_size=page_size)
+        for prefix in {"", *directories, *(key[:-1] for key in expected), *expected}:
+            keys = await listed(destination, prefix)
+            assert sorted(keys) == [key for key in expected if key.startswith(prefix)], (page_size, prefix)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -368,6 +370,21 @@ async def test_a_new_upload_takes_the_place_of_the_old_one_and_its_parts(journal
     assert await journal.upload(file_id) == OpenUpload("new", 6, file("f", 20).version)
     await journal.drop_upload(file_id)
     assert await journal.upload(file_id) is None and await journal.open_uploads() == []
+
+
+async def test_an_upload_whose_recording_was_cancelled_is_not_forgotten(journal: Journal) -> None:
+    await listed(journal, [file("f")])
+    file_id = await the_one(journal)
+    gate = threading.Event()
+    blocker = asyncio.create_task(journal._database.write(lambda _: gate.wait(10)))
+    begin = asyncio.create_task(journal.begin_upload(file_id, OpenUpload("id-1", 5, file("f").version)))
+    await asyncio.sleep(0)
+    begin.cancel()
+    asked = asyncio.create_task(journal.upload(file_id))
+    await asyncio.sleep(0)
+    gate.set()
+    assert await asked == OpenUpload("id-1", 5, file("f").version)
+    await blocker
 
 
 async def test_uploads_of_unseen_files_are_stale_until_the_pass_removes_them(journal: Journal) -> None:

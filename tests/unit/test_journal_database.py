@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from asynccopy.errors import JournalError, JournalFull
+from asynccopy.errors import JournalError, JournalFull, JournalLocked
 from asynccopy.journal.database import Database
 from asynccopy.journal.sqlite import open_reader
 
@@ -127,6 +128,19 @@ async def test_damage_met_while_working_is_named_and_ends_the_writing(tmp_path: 
         await database.write(lambda c: c.execute("UPDATE directories SET state = 1").rowcount)
     with pytest.raises(JournalError):
         await database.write(lambda _: None)
+    await database.close()
+
+
+async def test_a_lock_of_another_program_is_named_and_passes(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    database = await Database.open(path)
+    database._connection.execute("PRAGMA busy_timeout = 20")
+    with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalLocked, match="another program"):
+            await database.write(add("d"))  # type: ignore[arg-type]
+    await database.write(add("d"))  # type: ignore[arg-type]
+    assert await paths(database) == ["d"]
     await database.close()
 
 

@@ -102,6 +102,13 @@ async def test_there_is_nothing_to_read_where_no_journal_is(tmp_path: Path) -> N
         await Journal.read(tmp_path / "journal")
 
 
+async def test_closing_leaves_one_file_and_its_lock(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    for _ in range(5):
+        await (await opened(path)).close()
+        assert sorted(os.listdir(tmp_path)) == ["journal", "journal.lock"]
+
+
 async def test_an_empty_file_becomes_a_journal(tmp_path: Path) -> None:
     (tmp_path / "journal").touch()
     await filled(tmp_path / "journal")

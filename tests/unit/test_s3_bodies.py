@@ -92,6 +92,18 @@ async def test_a_body_that_ends_early_is_not_finished_off() -> None:
             await _drain(body, 1 << 20)
 
 
+async def test_a_reader_in_trouble_raises_its_own_error() -> None:
+    class Troubled(Bytes):
+        async def readinto(self, buffer: memoryview) -> int:
+            if not self.data:
+                raise ConnectionResetError("mine")
+            return await super().readinto(buffer)
+
+    for body in (TrailedBody(Troubled(b"x" * 99), 100), SignedBody(Troubled(b"x" * 99), 100, _signer(), trailer=True)):
+        with pytest.raises(ConnectionResetError, match="mine"):
+            await _drain(body, 1 << 20)
+
+
 async def test_a_wrong_start_makes_a_wrong_trailer() -> None:
     body = TrailedBody(Bytes(b"abc"), 3, crc32c=1)
     await _drain(body, 100)

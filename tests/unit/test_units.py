@@ -27,7 +27,9 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "MiB", "-1", "1e9", "10 parsecs", "0.3B", "1.0001KiB", "9EB", "9000PiB", "5 %", "٣"])
+@pytest.mark.parametrize(
+    "text", ["", "MiB", "-1", "1e9", "10 parsecs", "0.3B", "1.0001KiB", "9EB", "9000PiB", "5 %", "٣"]
+)
 def test_what_is_no_size_says_what_would_be(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size") as caught:
         parse_size(text)
@@ -78,7 +80,7 @@ def test_moments(text: str, moment: datetime) -> None:
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "31.01.2026", "7", "7 fortnights", ""])
 def test_what_is_no_moment(text: str) -> None:
-    with pytest.raises(ValueError, match="is not an? (time|age)"):
+    with pytest.raises(ValueError, match=r"is not an? (time|age)"):
         parse_moment(text, NOW)
 
 

@@ -70,14 +70,14 @@ CREATE TABLE counts (
 );
 INSERT INTO counts (state) VALUES (0), (1), (2), (3);
 
-CREATE TRIGGER count_insert AFTER INSERT ON files BEGIN
+CREATE TRIGGER count_insert AFTER INSERT ON files WHEN NEW.name <> '' BEGIN
     UPDATE counts SET files = files + 1, bytes = bytes + NEW.length WHERE state = NEW.state;
 END;
 CREATE TRIGGER count_update AFTER UPDATE OF state, length ON files
-WHEN OLD.state <> NEW.state OR OLD.length <> NEW.length BEGIN
+WHEN NEW.name <> '' AND (OLD.state <> NEW.state OR OLD.length <> NEW.length) BEGIN
     UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = OLD.state;
     UPDATE counts SET files = files + 1, bytes = bytes + NEW.length WHERE state = NEW.state;
 END;
-CREATE TRIGGER count_delete AFTER DELETE ON files BEGIN
+CREATE TRIGGER count_delete AFTER DELETE ON files WHEN OLD.name <> '' BEGIN
     UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = OLD.state;
 END;

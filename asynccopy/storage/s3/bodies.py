@@ -16,8 +16,9 @@ from asynccopy.storage.interface import Reader
 from asynccopy.storage.s3.messages import CRC32C_HEADER, encode_crc32c
 from asynccopy.storage.s3.signing import ChunkSigner
 
-FRAME: Final = 256 * 1024
-"""Data bytes in a frame. S3 wants at least 8 KiB in each but the last, and all but the last alike."""
+FRAME: Final = 1 << 20
+"""Data bytes in a frame. S3 wants at least 8 KiB in each but the last, and all but the last alike; MinIO takes 16 MiB
+at most. Each seam costs the source one read of a few bytes, so a frame is four of the door's buffers."""
 
 _SIGNATURE: Final = len(";chunk-signature=") + 64
 _TRAILER: Final = len(f"{CRC32C_HEADER}:") + 8 + 2
@@ -85,10 +86,15 @@ class TrailedBody:
 
     async def _pull(self, buffer: memoryview) -> None:
         """Fill the buffer with the next bytes of the body."""
-        count = await self._body.readinto(buffer)
-        if count < len(buffer):
-            raise ShortRead(f"the part ended {self._left - count} bytes before its promised size")
-        self._left -= count
+        filled = 0
+        while filled < len(buffer):
+            count = await self._body.readinto(buffer[filled:])
+            if (
+                count == 0
+            ):  # only now it is the end: a reader in trouble may give what it has, and raise when asked again
+                raise ShortRead(f"the part ended {self._left - filled} bytes before its promised size")
+            filled += count
+        self._left -= filled
         self.crc32c = crc32.iscsi(buffer, self.crc32c)
 
 

@@ -252,7 +252,7 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return CredentialsRefused(text)
     if name in _PERMANENT:
         return UnknownOperation(text) if '"op"' in remote.message else Refused(text)
-    if "out of the range" in remote.message or name == "EOFException":
+    if "out of the range" in remote.message or "Cannot seek after EOF" in remote.message:
         return SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
     if "under construction" in remote.message:
         return SourceChanged(f"{asked}: the file is still being written")

@@ -63,6 +63,8 @@ class WebHdfsSource:
         return page
 
     async def open(self, path: str, range: ByteRange) -> Reader:
+        if range.length == 0:
+            return _Nothing()  # the NameNode refuses an offset at the end of the file
         return await self._client.read(self._absolute(path), range)
 
     async def checksum(self, path: str) -> FileChecksum | None:
@@ -76,3 +78,13 @@ class WebHdfsSource:
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+class _Nothing:
+    """The Reader over no bytes."""
+
+    async def readinto(self, buffer: memoryview) -> int:
+        return 0
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from asynccopy.logs import configure, printable, redact
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("http://nn:9870/webhdfs/v1/a?op=OPEN&delegation=IAAE_x-1&offset=0", "delegation=[redacted]&offset=0"),
+        (
+            "s3: X-Amz-Signature=abc&X-Amz-Credential=AKIA/x&x=1",
+            "X-Amz-Signature=[redacted]&X-Amz-Credential=[redacted]&x=1",
+        ),
+        ("?Signature=abc%2B def", "?Signature=[redacted] def"),
+        ("X-Amz-Security-Token=abc", "X-Amz-Security-Token=[redacted]"),
+        ("Authorization: AWS4-HMAC-SHA256 Credential=AKIA, Signature=ff", "Authorization: [redacted]"),
+        ("{'x-amz-security-token': 'abc'}", "{'x-amz-security-token': [redacted]"),
+        ("aws_secret_access_key=abc", "aws_secret_access_key=[redacted]"),
+        ("http://me:pass@host/a", "http://[redacted]@host/a"),
+    ],
+)
+def test_secrets_go(text: str, becomes: str) -> None:
+    assert redact(text).endswith(becomes)
+
+
+@pytest.mark.parametrize(
+    "text", ["design=plain", "a path/with=equals", "http://host:9870/a@b:c", "signature of a file"]
+)
+def test_the_rest_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_nothing_printed_is_obeyed() -> None:
+    assert printable("plain ängstlich 日本 \N{SNOWMAN}") == "plain ängstlich 日本 \N{SNOWMAN}"
+    assert printable("a\x1b[2J\r\n\t\x85\u202e\u200b\udcff") == "a\\x1b[2J\\r\\n\\t\\x85\\u202e\\u200b\\udcff"
+    assert printable("a\N{NO-BREAK SPACE}b") == "a\\xa0b"
+
+
+def test_json_lines_hold_no_secret_at_any_depth(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    configure(file=path)
+    log = structlog.get_logger()
+    log.info("quiet")
+    try:
+        int("?delegation=hunter2")
+    except ValueError as error:
+        log.warning(
+            "trouble with delegation=hunter2",
+            Authorization="hunter2",
+            security_token=b"hunter2",
+            headers={"x-amz-security-token": "hunter2", "host": "h"},
+            pairs=[("Authorization", "hunter2"), ("host", "h")],
+            cause=error,
+            exc_info=True,
+            size=5,
+            path="a\nb",
+        )
+    logging.getLogger("some.library").error("%s", "http://a/?Signature=hunter2")
+    text = path.read_text()
+    assert "hunter2" not in text
+    own, library = map(json.loads, text.splitlines())
+    assert (own["level"], own["size"], own["path"]) == ("warning", 5, "a\nb")
+    assert own["headers"]["host"] == "h"
+    assert own["pairs"] == [["Authorization", "[redacted]"], ["host", "h"]]
+    assert "ValueError" in own["exception"]
+    assert (library["level"], library["logger"]) == ("error", "some.library")
+
+
+def test_short_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=True)
+    structlog.get_logger().info("copied", path="a\x1b\nb", etag=None)
+    structlog.get_logger().debug("not this")
+    line = capsys.readouterr().err
+    assert line[8:] == " info: copied  path=a\\x1b\\nb\n"
+
+
+def test_warnings_only_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    structlog.get_logger().info("not this")
+    structlog.get_logger().warning("this")
+    assert capsys.readouterr().err.endswith(" warning: this\n")
