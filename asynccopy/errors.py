@@ -79,7 +79,8 @@ class WrongServer(SideError):
 class Transient(AsyncCopyError):
     """May pass by itself; the retry policy decides how long to try.
 
-    ``received``: when a read into a buffer broke, how many bytes of that buffer are good, so that the read goes on there.
+    ``received``: when a read into a buffer broke, how many bytes of that buffer are good, so that the read goes on
+    there.
     """
 
     retryable = True

@@ -138,8 +138,9 @@ class FileState(IntEnum):
 class Evidence(Struct, frozen=True):
     """What proves one file equal, as the ledger keeps it.
 
-    ``source`` is the source's own checksum, ``object`` the store's, each ``ALGORITHM:value`` or "" where a side has none.
-    ``method``: ``checksum`` (both ends compared with the stream), ``read-back`` (the object was read again), ``size``, ``none``.
+    ``source`` is the source's own checksum, ``object`` the store's, each ``ALGORITHM:value`` or "" where a side has
+    none. ``method``: ``checksum`` (both ends compared with the stream), ``read-back`` (the object was read again),
+    ``size``, ``none``.
     """
 
     method: str

@@ -16,7 +16,7 @@ from testbed.process import ServerFailed
 from testbed.s3 import VersityGw
 
 BUCKET = "demo"
-TREE = small_files(1000, 64 << 10) | big_files(4, 256 << 20)
+TREE = small_files(1000, 64 << 10) | big_files(4, 128 << 20)
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
                 store.make_bucket(BUCKET)
                 print(f"A real HDFS at {hdfs.address}, a real S3 server at {store.endpoint}", file=sys.stderr)
                 print(f"Filling HDFS with {len(TREE):,} files", file=sys.stderr)
-                fill(hdfs.address, hdfs.user, "/demo", TREE)
+                fill(hdfs.http, hdfs.user, "/demo", TREE)
                 return _show(f"{hdfs.url}/demo", store.env() | {"HADOOP_USER_NAME": hdfs.user})
         except (ServerFailed, FetchFailed) as error:
             print(error, file=sys.stderr)

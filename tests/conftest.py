@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.servers"]
+
 REQUIRE_REAL = os.environ.get("ASYNCCOPY_REQUIRE_REAL") == "1"
 
 

@@ -9,10 +9,11 @@ import click
 
 from asynccopy import logs
 from asynccopy.cli import progress as display
-from asynccopy.cli.job import open_ledger, open_sides, scratch_journal
+from asynccopy.cli.job import open_ledger, open_sides
 from asynccopy.cli.options import selection_options, side_options, take_selection, talk_options
 from asynccopy.cli.running import run
 from asynccopy.errors import Interrupted
+from asynccopy.journal.scratch import scratch
 from asynccopy.logs import printable
 from asynccopy.mirror.check import Check
 from asynccopy.mirror.progress import Progress
@@ -41,13 +42,13 @@ async def _check(options: dict[str, Any], selection: Selection, stop: asyncio.Ev
     settings = Settings(concurrency=options["concurrency"])
     async with (
         open_sides(options["source"], options["destination"], options["config"], settings) as sides,
-        scratch_journal(sides) as scratch,
+        scratch(None, source=sides.source.url, destination=sides.destination.url) as listing,
         open_ledger(options["journal"], sides) as ledger,
     ):
         comparison = Check(
             sides.source,
             sides.destination,
-            scratch=scratch,
+            scratch=listing,
             ledger=ledger,
             selection=selection,
             concurrency=options["concurrency"],

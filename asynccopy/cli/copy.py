@@ -11,17 +11,17 @@ import structlog
 
 from asynccopy import logs
 from asynccopy.cli import progress as display
-from asynccopy.cli.job import Sides, journal_path, make_journal_directory, open_ledger, open_sides, scratch_journal
+from asynccopy.cli.job import Sides, journal_path, make_journal_directory, open_sides
 from asynccopy.cli.options import FILE, RATE, SIZE, selection_options, side_options, take_selection, talk_options
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.cli.running import run
 from asynccopy.errors import AsyncCopyError, Interrupted
-from asynccopy.journal import Journal, LedgerRow
+from asynccopy.journal import Journal
+from asynccopy.journal.scratch import scratch
 from asynccopy.logs import printable
 from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
-from asynccopy.model import FileState, FileVersion
 from asynccopy.storage.registry import Settings
 
 log = structlog.get_logger()
@@ -95,19 +95,14 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
 async def _dry_run(
     options: dict[str, Any], selection: Selection, sides: Sides, stop: asyncio.Event, progress: Progress
 ) -> None:
-    """Print what would be copied. The listing goes into a scratch journal, so the job's own stays as it is."""
-    async with scratch_journal(sides) as scratch, open_ledger(options["journal"], sides) as ledger:
-        async for status in _mirror(options, selection, sides, scratch, stop, progress).plan():
-            if ledger is None or not _is_done(await ledger.row(status.path), status.version):
-                click.echo(printable(status.path))
+    """Print what would be copied. The listing goes into a copy of the journal, so the job's own stays as it is."""
+    source, destination = sides.source.url, sides.destination.url
+    path = journal_path(options["journal"], source, destination)
+    async with scratch(path, source=source, destination=destination) as journal:
+        async for status in _mirror(options, selection, sides, journal, stop, progress).plan():
+            click.echo(printable(status.path))
     if stop.is_set():
         raise Interrupted("stopped before everything was listed")
-
-
-def _is_done(row: LedgerRow | None, version: FileVersion) -> bool:
-    if row is None or row.state != FileState.DONE:
-        return False
-    return FileVersion(row.length, row.modification_time, row.file_id) == version
 
 
 def _mirror(

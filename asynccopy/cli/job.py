@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from msgspec import Struct
 from asynccopy.cli.endpoints import resolve
 from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
-from asynccopy.journal import Journal, JournalReader
+from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.registry import Settings, open_destination, open_source
 
@@ -49,18 +48,6 @@ async def open_sides(source: str, destination: str, config: Path | None, setting
             await writing.aclose()
         finally:
             await reading.aclose()
-
-
-@asynccontextmanager
-async def scratch_journal(sides: Sides) -> AsyncIterator[Journal]:
-    """A journal that holds a listing while it is needed, and leaves nothing behind."""
-    with tempfile.TemporaryDirectory(prefix="asynccopy-") as folder:
-        path = Path(folder) / "scratch.journal"
-        journal = await Journal.open(path, source=sides.source.url, destination=sides.destination.url)
-        try:
-            yield journal
-        finally:
-            await journal.close()
 
 
 @asynccontextmanager

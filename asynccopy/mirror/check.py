@@ -24,7 +24,9 @@ BATCH = 1000
 
 
 class Difference(Struct, frozen=True):
-    """``missing``: no object; ``different``: other bytes; ``extra``: no file for this object; ``unproven``: could not be compared."""
+    """``missing``: no object; ``different``: other bytes; ``extra``: no file for this object; ``unproven``: could not
+    be compared.
+    """
 
     path: str
     kind: Literal["missing", "different", "extra", "unproven"]
@@ -69,9 +71,7 @@ class Check:
         if not root.is_directory:
             self._source = SingleFile(self._source)
         self._destination = RetryingDestination(self._bare[1], self._policy, self._noticed)
-        self._prover = Prover(
-            self._source, self._destination, capabilities, "checksum", self._policy, self._noticed
-        )
+        self._prover = Prover(self._source, self._destination, capabilities, "checksum", self._policy, self._noticed)
         await self._scratch.begin_pass(self._selection.text)
         listing = Listing(self._source, self._scratch, self._selection, self._progress, self._stop, lambda: None)
         await listing.run()
@@ -141,7 +141,9 @@ class Check:
             page = await self._destination.list(prefix, after)
             for meta in page.objects:
                 path = meta.key[len(prefix) :]
-                if self._selection.has(FileStatus(path, meta.size, meta.modification_time, is_directory=path.endswith("/"))):
+                if self._selection.has(
+                    FileStatus(path, meta.size, meta.modification_time, is_directory=path.endswith("/"))
+                ):
                     row = await self._scratch.row(path)
                     if row is None:
                         yield Difference(path, "extra", "no such file at the source")

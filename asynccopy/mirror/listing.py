@@ -1,7 +1,7 @@
 """Listing the source into the journal: several directories at once, page by page, in bounded memory.
 
-The frontier lies in the journal. A page, the subdirectories found in it and the cursor of the next page are one transaction, so
-that a crash repeats at most the pages that were in flight.
+The frontier lies in the journal. A page, the subdirectories found in it and the cursor of the next page are one
+transaction, so that a crash repeats at most the pages that were in flight.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from asynccopy.errors import AsyncCopyError, FileError, NameRefused, NotFound
 from asynccopy.journal import Directory, Journal
-from asynccopy.model import FileStatus
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
+from asynccopy.model import FileStatus
 from asynccopy.storage.interface import Source
 
 WORKERS = 8
@@ -23,7 +23,7 @@ AHEAD = 1000
 
 
 class Listing:
-    """One pass over the source. ``found`` is called after every page; ``complete`` tells whether all could be listed."""
+    """One pass over the source. ``found`` is called after every page; ``complete``: all could be listed."""
 
     def __init__(
         self,

@@ -42,7 +42,8 @@ class CopyOptions(Struct, frozen=True):
 class Mirror:
     """Copies what is selected from a source to a destination, once, resuming what an earlier run left unfinished.
 
-    ``stop``: set it to finish the ranges in flight and end with Interrupted. ``noticed`` is told of what will be retried.
+    ``stop``: set it to finish the ranges in flight and end with Interrupted. ``noticed`` is told of what will be
+    retried.
     """
 
     def __init__(
@@ -79,8 +80,8 @@ class Mirror:
     async def copy(self) -> None:
         """Run to the end. Files that fail are counted and named in ``progress``; what ends the run is raised.
 
-        Raises Interrupted when ``stop`` was set before the end; Unreachable, CredentialsRefused, NotThere, WrongServer from the
-        preflight of both sides, before anything is written; JournalError.
+        Raises Interrupted when ``stop`` was set before the end; Unreachable, CredentialsRefused, NotThere,
+        WrongServer from the preflight of both sides, before anything is written; JournalError.
         """
         root = await self._bare_source.check()
         capabilities = await self._bare_destination.check()
@@ -118,7 +119,7 @@ class Mirror:
         await self._finish(destination, complete=listing.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
-        """List the source and yield what ``copy`` would copy now. Give it a scratch journal: the listing is recorded."""
+        """List the source and yield what ``copy`` would copy now. The listing is recorded: use a scratch journal."""
         root = await self._bare_source.check()
         source: Source = RetryingSource(self._bare_source, self._policy, self._noticed)
         if not root.is_directory:
@@ -140,7 +141,8 @@ class Mirror:
         totals = await self._journal.totals()
         progress = self._progress
         progress.listed_files, progress.listed_bytes = state.listed_files, state.listed_bytes
-        # What an interrupted pass has already settled is skipped now; what a new pass finds unchanged is counted as it is met.
+        # What an interrupted pass has already settled is skipped now; what a new pass finds unchanged is counted as
+        # it is met.
         if state.listed_files:
             progress.skipped_files = state.listed_files - totals.pending_files - totals.failed_files
             progress.skipped_bytes = state.listed_bytes - totals.pending_bytes - totals.failed_bytes
@@ -149,8 +151,8 @@ class Mirror:
     async def _look_back(self, destination: Destination) -> None:
         """Look up a few objects that the journal has as done, before it is believed for all the others.
 
-        The destination may be another store under the same name, or emptied. Then everything is copied again; where only some
-        objects are gone, those are.
+        The destination may be another store under the same name, or emptied. Then everything is copied again; where
+        only some objects are gone, those are.
         """
         rows = await self._journal.some_done(LOOKED_BACK)
         gone = []
@@ -240,7 +242,7 @@ class Mirror:
         self._progress.failed(order.status.path, order.status.length, error)
 
     async def _changed(self, order: Order, error: AsyncCopyError) -> bool:
-        """The file is not the one that was listed: claim the new version. False where there is none, or no end of them."""
+        """The file is not the one that was listed: claim the new version. False where there is none."""
         count = self._changes[order.number] = self._changes.get(order.number, 0) + 1
         if count > CHANGES:
             return False
@@ -249,7 +251,8 @@ class Mirror:
         except FileError:
             return False
         if now.is_directory or now.version == order.status.version:
-            # The same version as ever, and yet it cannot be proven: an open file, whose time stands still until it is closed.
+            # The same version as ever, and yet it cannot be proven: an open file, whose time stands still until it is
+            # closed.
             return False
         await self._journal.changed(order.number, now)
         self._progress.listed_bytes += now.length - order.status.length
@@ -297,8 +300,5 @@ async def _abort(destination: Destination, key: str, upload_id: str) -> None:
 
 def _root_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one error to report: a bug before anything else, else the first that ended the run."""
-    flat: list[BaseException] = []
-    for failure in failures.exceptions:
-        flat.append(_root_cause(failure) if isinstance(failure, BaseExceptionGroup) else failure)
+    flat = [_root_cause(each) if isinstance(each, BaseExceptionGroup) else each for each in failures.exceptions]
     return next((error for error in flat if not isinstance(error, AsyncCopyError)), flat[0])
-

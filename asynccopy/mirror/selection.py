@@ -1,7 +1,7 @@
 """Which files belong to the job. Pure.
 
-Globs match the path relative to the source root, as in gitignore and rclone: ``*`` and ``?`` do not match ``/``, ``**`` matches
-anything, a pattern without ``/`` matches the last component anywhere in the tree.
+Globs match the path relative to the source root, as in gitignore and rclone: ``*`` and ``?`` do not match ``/``,
+``**`` matches anything, a pattern without ``/`` matches the last component anywhere in the tree.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One HTTP/1.1 connection, reading straight into the caller's buffers.
 
-Own code because this is the data path, and it is measured: a ``BufferedProtocol`` lets the loop receive into the buffer that
-is sent on, so a byte is copied by the kernel only. Strict: HTTP/1.x, known lengths, no surprises.
+Own code because this is the data path, and it is measured: a ``BufferedProtocol`` lets the loop receive into the
+buffer that is sent on, so a byte is copied by the kernel only. Strict: HTTP/1.x, known lengths, no surprises.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class Connection(asyncio.BufferedProtocol):
     """A connected socket. One exchange at a time; the door owns it in between.
 
-    ``waiting`` tells whether somebody waits for the network right now, ``moved`` how many bytes have passed so far in both
-    directions: what the door's watch needs to tell a stall from a slow consumer.
+    ``waiting`` tells whether somebody waits for the network right now, ``moved`` how many bytes have passed so far in
+    both directions: what the door's watch needs to tell a stall from a slow consumer.
     """
 
     __slots__ = (
@@ -36,7 +36,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
         self._loop = loop
         self.name = name
-        self.transport = cast(asyncio.Transport, None)
+        self.transport = cast("asyncio.Transport", None)
         self._spare = bytearray(SPARE)
         self._view = memoryview(self._spare)
         self._start = self._end = 0  # what of the spare buffer is filled and not yet consumed
@@ -54,7 +54,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- what the loop calls -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         # 0: resume_writing comes exactly when everything is in the kernel, so a buffer may be used again.
         self.transport.set_write_buffer_limits(0)
 
@@ -221,7 +221,9 @@ class Connection(asyncio.BufferedProtocol):
         return taken
 
     async def read_head(self) -> tuple[int, dict[str, str], bool]:
-        """(status, headers with lower-case names, may the connection be kept) of the final answer; 1xx are passed over."""
+        """(status, headers with lower-case names, may the connection be kept) of the final answer; 1xx are passed
+        over.
+        """
         while True:
             # The very first bytes decide whether this is HTTP at all: an RPC port answers a few bytes and closes.
             try:

@@ -1,7 +1,7 @@
 """The one HTTP door: connections kept and found again, stalls noticed, foreign exceptions mapped.
 
-Redirects are never followed here: an answer of 3xx is an answer. No status is an error here either: what a status means is
-the business of the backend that asked.
+Redirects are never followed here: an answer of 3xx is an answer. No status is an error here either: what a status
+means is the business of the backend that asked.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Response(Struct, frozen=True):
 class HttpDoor:
     """A pool of connections to any number of origins. Not for use by two loops.
 
-    ``stall``: seconds without progress (1 KiB/s) after which a transfer is given up. ``reset``: connections end by a reset,
-    see ``Connection.reset_on_close``. Every method raises Unreachable, ConnectionLost, ShortRead, Stalled, WrongServer;
-    cancelling any of them ends the connection in use.
+    ``stall``: seconds without progress (1 KiB/s) after which a transfer is given up. ``reset``: connections end by a
+    reset, see ``Connection.reset_on_close``. Every method raises Unreachable, ConnectionLost, ShortRead, Stalled,
+    WrongServer; cancelling any of them ends the connection in use.
     """
 
     def __init__(
@@ -106,7 +106,8 @@ class HttpDoor:
                     response, keep = await self._answer(connection, method, patience, limit or MESSAGE)
                 except (ConnectionLost, ShortRead):
                     if lease.reused and not connection.answered:
-                        continue  # a kept connection that the server had closed meanwhile: all our messages may be repeated
+                        # a kept connection that the server had closed meanwhile: all our messages may be repeated
+                        continue
                     raise
                 lease.keep = keep
                 return response
@@ -156,7 +157,9 @@ class HttpDoor:
     async def download(
         self, origin: Origin, method: str, target: str, headers: Headers, length: int
     ) -> Reader | Response:
-        """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (body of an error, b"" otherwise)."""
+        """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (body of an error, b""
+        otherwise).
+        """
         lease = _Borrowed(self, origin, True)
         connection = (await lease.__aenter__()).connection
         try:
@@ -237,7 +240,9 @@ class HttpDoor:
         return self._tls
 
     async def _resolve(self, origin: Origin) -> list[str]:
-        """Addresses of the host, remembered for 30 s: a look-up costs a thread hop, and DataNodes get a connection per range."""
+        """Addresses of the host, remembered for 30 s: a look-up costs a thread hop, and DataNodes get a connection per
+        range.
+        """
         loop = asyncio.get_running_loop()
         key = (origin.host, origin.port)
         known = self._addresses.get(key)

@@ -1,8 +1,8 @@
 """The two contracts: a file system is read (``Source``), a store is written in parts (``Destination``).
 
-Every method may raise the classes of ``asynccopy.errors``; foreign exceptions never come out. Cancelling any call leaves no
-connection half-used and no file open. Paths are relative to the source root, keys are complete (prefix included).
-Implementations do not retry and do not limit: wrappers do.
+Every method may raise the classes of ``asynccopy.errors``; foreign exceptions never come out. Cancelling any call
+leaves no connection half-used and no file open. Paths are relative to the source root, keys are complete (prefix
+included). Implementations do not retry and do not limit: wrappers do.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class Source(Protocol):
         ...
 
     async def open(self, path: str, range: ByteRange) -> Reader:
-        """Read exactly this range, which lies within the file. Raises NotFound, PermissionDenied, SourceChanged (shorter now)."""
+        """Read exactly this range, which lies within the file. Raises NotFound, PermissionDenied, SourceChanged
+        (shorter now).
+        """
         ...
 
     async def checksum(self, path: str) -> FileChecksum | None:
@@ -100,8 +102,8 @@ class UploadLimits(Struct, frozen=True):
 class Capabilities(Struct, frozen=True):
     """What a store proved able to do when it was probed.
 
-    ``checksum``: what it computes itself and lets us compare: ``CRC32C`` (each part and the whole object), ``MD5`` (the ETag of
-    each part and of each single put), None (nothing: only reading the object back proves it).
+    ``checksum``: what it computes itself and lets us compare: ``CRC32C`` (each part and the whole object), ``MD5``
+    (the ETag of each part and of each single put), None (nothing: only reading the object back proves it).
     """
 
     checksum: Literal["CRC32C", "MD5"] | None
@@ -117,7 +119,8 @@ class Destination(Protocol):
     limits: UploadLimits
 
     async def check(self) -> Capabilities:
-        """Prove, in one try, that the side can be used and written, and find out what it can do. Leaves nothing visible behind.
+        """Prove, in one try, that the side can be used and written, and find out what it can do. Leaves nothing
+        visible behind.
 
         Raises Unreachable, CredentialsRefused, WrongServer, NotThere (no such bucket).
         """
@@ -126,7 +129,8 @@ class Destination(Protocol):
     async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
         """Write one small object, replacing what is there, and return what the store says it holds.
 
-        The CRC travels with the request where the store checks it. Raises ChecksumMismatch, NameRefused, PermissionDenied.
+        The CRC travels with the request where the store checks it. Raises ChecksumMismatch, NameRefused,
+        PermissionDenied.
         """
         ...
 

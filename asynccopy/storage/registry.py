@@ -17,7 +17,9 @@ _KNOWN = "webhdfs://namenode:9870/path, swebhdfs://, s3://bucket/prefix, file://
 
 
 class Settings(Struct, frozen=True):
-    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``user``: HDFS user of simple security."""
+    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``user``: HDFS user of simple
+    security.
+    """
 
     sign_payload: bool = False
     bandwidth: float | None = None
@@ -58,7 +60,9 @@ def open_destination(url: str, settings: Settings) -> Destination:
 
         return LocalDestination(url)
     if scheme in ("webhdfs", "swebhdfs"):
-        raise UsageError(f"{url}: HDFS cannot be a destination yet", hint="destinations are s3://, file:// and plain paths")
+        raise UsageError(
+            f"{url}: HDFS cannot be a destination yet", hint="destinations are s3://, file:// and plain paths"
+        )
     raise _unknown(url, scheme)
 
 
@@ -69,7 +73,9 @@ def _scheme(url: str) -> str:
 
 def _unknown(url: str, scheme: str) -> UsageError:
     if scheme == "hdfs":
-        return UsageError(f"{url}: hdfs:// is not known", hint="use the NameNode's HTTP address: webhdfs://namenode:9870/path")
+        return UsageError(
+            f"{url}: hdfs:// is not known", hint="use the NameNode's HTTP address: webhdfs://namenode:9870/path"
+        )
     return UsageError(f"{url}: unknown scheme {scheme}://", hint=f"known are {_KNOWN}")
 
 
@@ -78,7 +84,7 @@ def _webhdfs(url: str, scheme: str, settings: Settings) -> Source:
     from asynccopy.storage.webhdfs.source import WebHdfsSource
 
     # Not urlsplit: an HDFS path may hold ? and #, and it is written as it is, as in `hdfs dfs`.
-    authority, slash, path = url[len(scheme) + 3 :].partition("/")
+    authority, _, path = url[len(scheme) + 3 :].partition("/")
     if "@" in authority:
         raise UsageError(f"{scheme}://...: no user or password in the URL", hint="set HADOOP_USER_NAME")
     match = _AUTHORITY.fullmatch(authority)

@@ -1,7 +1,7 @@
 """Retrying, as wrappers that look like what they wrap. A broken read goes on at the byte where it broke.
 
-Two things are not retried here, because trying again means more than calling again: a part (its body must be read anew) and
-a completion (its reply may be lost though it happened). ``transfer`` does these.
+Two things are not retried here, because trying again means more than calling again: a part (its body must be read
+anew) and a completion (its reply may be lost though it happened). ``transfer`` does these.
 """
 
 from __future__ import annotations

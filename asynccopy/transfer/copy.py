@@ -1,7 +1,7 @@
 """Copying one file: read, digest, write, prove, publish, in this order.
 
-Nothing becomes visible at the destination before the bytes that were sent are proven to be the source's: a small file is held
-until its checksum is compared, a large one lies in a multipart upload that is completed last.
+Nothing becomes visible at the destination before the bytes that were sent are proven to be the source's: a small file
+is held until its checksum is compared, a large one lies in a multipart upload that is completed last.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from asynccopy.transfer.verify import Prover
 Verify = Literal["checksum", "size", "none"]
 
 FRESH_STARTS = 3
-"""How often a file is begun anew when its bytes do not prove equal or its upload vanishes, before it is given up by name."""
+"""How often a file is begun anew when its bytes do not prove equal or its upload vanishes, before it is given up by
+name.
+"""
 
 
 class PartLog(Protocol):
-    """Where one file's finished parts are remembered. Every method returns only when its effect would survive a crash."""
+    """Where one file's finished parts are remembered. A method returns only when its effect would survive a crash."""
 
     async def upload(self) -> OpenUpload | None:
         """The upload that was begun for this file, for whichever version, with its finished parts in any order."""
@@ -62,8 +64,8 @@ class Copied(Struct, frozen=True):
 class Copier:
     """Copies one file at a time, as many times at once as it is called.
 
-    ``source`` and ``destination`` retry by themselves (see storage.retrying). ``budget`` bounds the ranges in flight over all
-    files. ``moved`` is told (path, bytes) as bytes are read; ``stop`` set means: begin no new part.
+    ``source`` and ``destination`` retry by themselves (see storage.retrying). ``budget`` bounds the ranges in flight
+    over all files. ``moved`` is told (path, bytes) as bytes are read; ``stop`` set means: begin no new part.
     """
 
     def __init__(
@@ -189,7 +191,7 @@ class Copier:
         return upload
 
     async def _forget(self, key: str, upload: OpenUpload | None, log: PartLog) -> None:
-        """Abort an upload that nobody will finish. Where only the intent is known, the store is asked what came of it."""
+        """Abort an upload that nobody will finish. Where only the intent is known, the store is asked for it."""
         if upload is None:
             return
         if upload.upload_id:
@@ -260,7 +262,5 @@ class _Digesting:
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
     """What stopped a group of parts: the error that matters most, since cancelled siblings may add theirs."""
-    flat: list[BaseException] = []
-    for failure in failures.exceptions:
-        flat.append(_first(failure) if isinstance(failure, BaseExceptionGroup) else failure)
+    flat = [_first(each) if isinstance(each, BaseExceptionGroup) else each for each in failures.exceptions]
     return next((error for error in flat if not isinstance(error, AsyncCopyError)), flat[0])

@@ -1,9 +1,9 @@
 """Digests of a stream: the store's CRC-32C, and what HDFS's own file checksum is made of. Pure.
 
-HDFS keeps a CRC of every 512 bytes (``bytes_per_crc``). GETFILECHECKSUM answers MD5-of-MD5-of-CRC: per block the MD5 of its
-CRCs, big-endian; of the file the MD5 of the block MD5s, zero-padded to the smallest 32 * 2^k >= 16 * blocks (Hadoop digests its
-whole buffer). Seen equal on Hadoop 3.5.0 for 0 to 17 blocks. The last chunk of a block may be short, and the next block begins
-a new chunk.
+HDFS keeps a CRC of every 512 bytes (``bytes_per_crc``). GETFILECHECKSUM answers MD5-of-MD5-of-CRC: per block the MD5
+of its CRCs, big-endian; of the file the MD5 of the block MD5s, zero-padded to the smallest 32 * 2^k >= 16 * blocks
+(Hadoop digests its whole buffer). Seen equal on Hadoop 3.5.0 for 0 to 17 blocks. The last chunk of a block may be
+short, and the next block begins a new chunk.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Layout(Struct, frozen=True):
         return Layout(self.block_size, self.bytes_per_crc, self.crc, tuple(accumulate(lengths)))
 
     def of(self, checksum: FileChecksum) -> Layout | None:
-        """This layout with the chunk size and polynomial that an answer names; None for an algorithm we cannot recompute."""
+        """This layout with the chunk size and polynomial that an answer names; None for an algorithm we cannot
+        recompute.
+        """
         match = _ALGORITHM.fullmatch(checksum.algorithm)
         if match is None:
             return None
@@ -112,7 +114,8 @@ class PartDigests:
 
     def _feed(self, piece: memoryview, last: bool) -> None:
         """Digest bytes of the current block; whole chunks only, unless they end the block or the part."""
-        assert self._crcs is not None and self._block is not None
+        assert self._crcs is not None
+        assert self._block is not None
         if self._rest or (len(piece) % self._crcs.size and not last):
             piece = memoryview(self._rest + bytes(piece))
         whole = len(piece) if last else len(piece) - len(piece) % self._crcs.size
@@ -143,7 +146,8 @@ def _pieces(range: ByteRange, length: int, layout: Layout) -> Iterable[tuple[int
 class _ChunkCrcs:
     """CRCs of consecutive chunks, big-endian, the last chunk possibly short.
 
-    Cutting costs more than the CRC: one struct that unpacks many chunks at once takes 0.25 CPU-s/GB, slicing in a loop 0.41.
+    Cutting costs more than the CRC: one struct that unpacks many chunks at once takes 0.25 CPU-s/GB, slicing in a
+    loop 0.41.
     """
 
     __slots__ = ("_crc", "size")
@@ -207,8 +211,9 @@ def joined_crc32c(receipts: Sequence[PartReceipt]) -> int:
     return crc
 
 
-# CRC(A + B) = CRC(A) advanced over len(B) zero bytes, xor CRC(B). Advancing is linear over GF(2): a 32 x 32 bit matrix,
-# made by squaring the matrix of one zero bit; parts have few different sizes, so it is remembered. (zlib's crc32_combine.)
+# CRC(A + B) = CRC(A) advanced over len(B) zero bytes, xor CRC(B). Advancing is linear over GF(2): a 32 x 32 bit
+# matrix, made by squaring the matrix of one zero bit; parts have few different sizes, so it is remembered. (zlib's
+# crc32_combine.)
 
 
 def _apply(matrix: tuple[int, ...], vector: int) -> int:

@@ -16,9 +16,9 @@ _BLOCK_MOST = 256 * MIB
 def part_size(length: int, block_size: int, limits: UploadLimits, wanted: int | None = None) -> int:
     """The size of every part but the last, in bytes.
 
-    Whole HDFS blocks where that is sensible (each part is then read from one DataNode, and its block digests are complete),
-    about 64 MiB otherwise; always within the store's limits. Raises NameRefused where no size fits, see ``check_part_size``
-    for what a user may ask for.
+    Whole HDFS blocks where that is sensible (each part is then read from one DataNode, and its block digests are
+    complete), about 64 MiB otherwise; always within the store's limits. Raises NameRefused where no size fits, see
+    ``check_part_size`` for what a user may ask for.
     """
     if wanted is not None:
         size = wanted

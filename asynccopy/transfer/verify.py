@@ -76,7 +76,9 @@ class Prover:
         return same and again.crc32c == joined_crc32c(receipts)
 
     async def _actual_layout(self, status: FileStatus, layout: Layout, theirs: FileChecksum) -> Layout:
-        """How HDFS really cuts the file: chunk size and polynomial by its answer, blocks as they are (CONCAT makes unequal ones)."""
+        """How HDFS really cuts the file: chunk size and polynomial by its answer, blocks as they are (CONCAT makes
+        unequal ones).
+        """
         actual = layout.of(theirs)
         if actual is None:
             raise ChecksumMismatch(f"{status.path}: HDFS keeps a checksum that cannot be compared ({theirs.algorithm})")
@@ -100,7 +102,9 @@ class Prover:
         return PartReceipt(1, 0, status.length, "", digests.crc32c, digests.blocks())
 
     async def equal(self, status: FileStatus, meta: ObjectMeta) -> bool:
-        """Whether an object holds the file's bytes, by reading the file, and the object too where its store keeps no CRC."""
+        """Whether an object holds the file's bytes, by reading the file, and the object too where its store keeps no
+        CRC.
+        """
         layout = self.layout(status)
         read = await self._digest_source(status, layout)
         await self.prove_source(status, [read], layout)
@@ -126,7 +130,8 @@ class Prover:
     async def prove_object(self, meta: ObjectMeta, size: int, crc: int, source: str, *, parts: bool) -> Evidence:
         """The evidence that the object has our bytes. An object that has others is removed: ChecksumMismatch.
 
-        ``parts``: it was made of parts, so that a store that keeps only MD5s has proven the parts but not their joining.
+        ``parts``: it was made of parts, so that a store that keeps only MD5s has proven the parts but not their
+        joining.
         """
         if self._verify == "none":
             return Evidence("none", etag=meta.etag)
@@ -165,4 +170,3 @@ class Prover:
     async def _refuse(self, key: str, what: str) -> None:
         await self._destination.delete(key)
         raise ChecksumMismatch(f"{key}: the object {what}; it was removed")
-

@@ -1,119 +1,15 @@
-"""The real servers, each started at most once per worker process; a test gets a directory and a bucket of its own.
-
-What cannot run is skipped with the reason, unless ASYNCCOPY_REQUIRE_REAL=1: then it fails, so that nobody takes an
-empty run for a passed one.
-"""
+"""Every test in this folder needs the real servers, which tests/servers.py starts."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from testbed import fetch
-from testbed.hdfs import Hdfs
-from testbed.s3 import S3Proxy, Store, VersityGw
-from tests.real.generate import BLOCK_SIZE
-
 HERE = Path(__file__).parent
-_numbers = count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.real)
-
-
-def require(*components: fetch.Component) -> None:
-    reasons = fetch.missing(*components)
-    if reasons and os.environ.get("ASYNCCOPY_REQUIRE_REAL") == "1":
-        pytest.fail("; ".join(reasons), pytrace=False)
-    if reasons:
-        pytest.skip("; ".join(reasons))
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
-    """Two DataNodes that each hold everything, blocks of 1 MiB; ``hdfs`` is what tests use."""
-    require(fetch.HADOOP)
-    with Hdfs(
-        tmp_path_factory.mktemp("hdfs") / "cluster", datanodes=2, replication=2, block_size=BLOCK_SIZE
-    ) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def hdfs(cluster: Hdfs) -> Iterator[Hdfs]:
-    """The cluster. A test may kill, suspend and restart its servers: they are brought back afterwards."""
-    yield cluster
-    cluster.repair()
-
-
-@pytest.fixture
-def root(hdfs: Hdfs, request: pytest.FixtureRequest) -> str:
-    """An HDFS directory of the test's own, absolute; it exists and is empty."""
-    path = f"/tests/{_named(request)}"
-    with hdfs.client() as client:
-        client.mkdirs(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def start_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[type[Store]], Store]]:
-    """Starts a kind of store when it is first asked for."""
-    started: dict[type[Store], Store] = {}
-
-    def start(kind: type[Store]) -> Store:
-        if kind not in started:
-            require(kind.component)
-            store = kind(tmp_path_factory.mktemp(kind.name))
-            store.start()
-            started[kind] = store
-        return started[kind]
-
-    yield start
-    for store in started.values():
-        store.stop()
-
-
-@pytest.fixture(params=[VersityGw, S3Proxy], ids=lambda kind: kind.name)
-def store(request: pytest.FixtureRequest, start_store: Callable[[type[Store]], Store]) -> Iterator[Store]:
-    """Each S3 server in turn; brought back when the test left it dead or suspended."""
-    store = start_store(request.param)
-    yield store
-    _revive(store)
-
-
-@pytest.fixture
-def versitygw(start_store: Callable[[type[Store]], Store]) -> Iterator[Store]:
-    """The strict S3 server alone."""
-    store = start_store(VersityGw)
-    yield store
-    _revive(store)
-
-
-@pytest.fixture
-def bucket(request: pytest.FixtureRequest) -> str:
-    """A new bucket, in the test's ``store`` where it has one, else in ``versitygw``."""
-    kind = "store" if "store" in request.fixturenames else "versitygw"
-    store: Store = request.getfixturevalue(kind)
-    name = _named(request)
-    store.make_bucket(name)
-    return name
-
-
-def _revive(store: Store) -> None:
-    store.server.resume()
-    if not store.server.alive:
-        store.restart()
-
-
-def _named(request: pytest.FixtureRequest) -> str:
-    """The test's name, as short and plain as a bucket's name must be, and never the same twice."""
-    plain = re.sub("[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_"))
-    return f"{plain[:40].strip('-')}-{next(_numbers)}"

@@ -13,7 +13,7 @@ from asynccopy.storage.interface import Source
 from asynccopy.storage.registry import Settings, open_source
 from testbed import fetch
 from testbed.hdfs import Hdfs
-from tests.real.conftest import require
+from tests.servers import require
 from tests.suites.source import SourceSuite
 
 _numbers = count()

@@ -293,8 +293,10 @@ def _split(url: str) -> tuple[str, str]:
     """(bucket, prefix without slashes at its ends); the prefix is literal: ``%``, ``?`` and ``#`` are parts of keys."""
     scheme, found, rest = url.partition("://")
     if not found or scheme != "s3":
-        raise UsageError(f"{url}: not a URL like s3://bucket/prefix")
+        raise UsageError("the destination must be a URL like s3://bucket/prefix")
     bucket, _, prefix = rest.partition("/")
+    if "@" in bucket:
+        raise UsageError("an s3:// URL must not carry credentials", hint="set AWS_ACCESS_KEY_ID, or AWS_PROFILE")
     prefix = prefix.strip("/")
     check_key(f"{prefix}/{PROBE_KEY}", UploadLimits().max_key)
     return bucket, prefix

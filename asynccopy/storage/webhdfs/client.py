@@ -22,7 +22,9 @@ from asynccopy.storage.webhdfs.messages import (
 )
 
 SUSPECT = 30.0
-"""Seconds for which a DataNode that failed is avoided: about what a NameNode with usual settings takes to call it stale."""
+"""Seconds for which a DataNode that failed is avoided: about what a NameNode with usual settings takes to call it
+stale.
+"""
 LISTING = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
 
@@ -61,14 +63,14 @@ class WebHdfsClient:
                 target.origin, "GET", _target(path, target.query, range), (), range.length
             )
         except Unreachable as error:
-            raise self._suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         except Transient as error:
-            raise self._suspect(target.origin, error) from None
+            raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
             return _DataNodeReader(self, target.origin, answer)
         if answer.status != 200:
             meaning = failure(answer, asked)
-            raise self._suspect(target.origin, meaning) if isinstance(meaning, ServerTrouble) else meaning
+            raise self.suspect(target.origin, meaning) if isinstance(meaning, ServerTrouble) else meaning
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) < range.length:
             raise SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
@@ -83,13 +85,15 @@ class WebHdfsClient:
             response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
         except Unreachable as error:
             lost = ConnectionLost(f"{self._asked(op, path)}: DataNode {error}")
-            raise self._suspect(target.origin, lost) from error
+            raise self.suspect(target.origin, lost) from error
         if response.status != 200:
             raise failure(response, self._asked(op, path))
         return response
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
-        """The blocks of a range with their DataNodes; GET_BLOCK_LOCATIONS is private but everywhere, and names both ports."""
+        """The blocks of a range with their DataNodes; GET_BLOCK_LOCATIONS is private but everywhere, and names both
+        ports.
+        """
         query = f"&offset={range.offset}&length={range.length}"
         response = await self.get("GET_BLOCK_LOCATIONS", path, query)
         return list(located_blocks(response, self._asked("GET_BLOCK_LOCATIONS", path)))
@@ -142,7 +146,8 @@ class WebHdfsClient:
         until = self._suspects.get(datanode)
         return until is not None and until > asyncio.get_running_loop().time()
 
-    def _suspect(self, datanode: Origin, error: E) -> E:
+    def suspect(self, datanode: Origin, error: E) -> E:
+        """Avoid a DataNode for a while, because of this error, which is given back."""
         self._suspects[datanode] = asyncio.get_running_loop().time() + SUSPECT
         return error
 
@@ -161,7 +166,7 @@ class _DataNodeReader:
         try:
             return await self._reader.readinto(buffer)
         except Transient as error:
-            raise self._client._suspect(self._datanode, error) from None
+            raise self._client.suspect(self._datanode, error) from None
 
     def close(self) -> None:
         self._reader.close()

@@ -192,8 +192,9 @@ def _file_status(entry: _Entry, path: str) -> FileStatus:
 def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
     """The DataNode to go to, from a 307's header or from the JSON that ``noredirect=true`` gives.
 
-    The path in it is NFC-normalised by the server, so that following it as it is reads *another file* where two names differ
-    only in normalisation: only host, port and query are taken. Raises WrongServer for a redirect that no NameNode gives.
+    The path in it is NFC-normalised by the server, so that following it as it is reads *another file* where two names
+    differ only in normalisation: only host, port and query are taken. Raises WrongServer for a redirect that no
+    NameNode gives.
     """
     text = response.headers.get("location") if 300 <= response.status < 400 else None
     if text is None:
@@ -227,7 +228,12 @@ def located_blocks(response: Response, asked: str) -> Sequence[LocatedBlock]:
 
 _TROUBLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
 _CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
-_PERMANENT = ("IllegalArgumentException", "UnsupportedOperationException", "InvalidPathException", "HadoopIllegalArgumentException")  # fmt: skip
+_PERMANENT = (
+    "IllegalArgumentException",
+    "HadoopIllegalArgumentException",
+    "InvalidPathException",
+    "UnsupportedOperationException",
+)
 
 
 class UnknownOperation(Refused):
@@ -235,7 +241,9 @@ class UnknownOperation(Refused):
 
 
 def failure(response: Response, asked: str) -> AsyncCopyError:
-    """What an answer that is not a success means. The status says little (403 has many meanings): the exception decides."""
+    """What an answer that is not a success means. The status says little (403 has many meanings): the exception
+    decides.
+    """
     try:
         remote = _remote.decode(response.body).remote
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -16,8 +16,8 @@ from asynccopy.storage.webhdfs.client import LISTING, WebHdfsClient
 class WebHdfsSource:
     """A directory or a file of an HDFS cluster, read over WebHDFS.
 
-    ``root`` is an absolute HDFS path without a trailing slash, "" for ``/``. ``user``: the name for ``user.name``, without
-    which a cluster without security takes us for ``dr.who``.
+    ``root`` is an absolute HDFS path without a trailing slash, "" for ``/``. ``user``: the name for ``user.name``,
+    without which a cluster without security takes us for ``dr.who``.
     """
 
     def __init__(self, namenode: Origin, root: str, user: str | None, *, connections: int, stall: float = 30.0) -> None:
