@@ -19,9 +19,24 @@ import pytest
 from testbed import fetch
 from testbed.hdfs import Hdfs
 from testbed.s3 import S3Proxy, Store, VersityGw
+from tests.program import Program
 from tests.real.generate import BLOCK_SIZE
 
 _numbers = count()
+
+
+class LoggedGateway(VersityGw):
+    """versitygw with an access log, and a secret that is easy to look for."""
+
+    secret_key = "canary-secret-key-that-must-never-be-shown"
+
+    @property
+    def access_log(self) -> Path:
+        return self.directory / "access.log"
+
+    def _command(self) -> list[str]:
+        program, *options = super()._command()
+        return [program, "--access-log", str(self.access_log), *options]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -99,13 +114,30 @@ def versitygw(start_store: Callable[[type[Store]], Store]) -> Iterator[Store]:
 
 
 @pytest.fixture
+def gateway(start_store: Callable[[type[Store]], Store]) -> Iterator[LoggedGateway]:
+    """A versitygw of its own kind: see LoggedGateway."""
+    store = start_store(LoggedGateway)
+    assert isinstance(store, LoggedGateway)
+    yield store
+    _revive(store)
+
+
+@pytest.fixture
 def bucket(request: pytest.FixtureRequest) -> str:
-    """A new bucket, in the test's ``store`` where it has one, else in ``versitygw``."""
-    kind = "store" if "store" in request.fixturenames else "versitygw"
+    """A new bucket, in the test's ``store`` or ``gateway`` where it has one, else in ``versitygw``."""
+    kind = next((kind for kind in ("store", "gateway") if kind in request.fixturenames), "versitygw")
     store: Store = request.getfixturevalue(kind)
     name = _named(request)
     store.make_bucket(name)
     return name
+
+
+@pytest.fixture
+def program(hdfs: Hdfs, bucket: str, request: pytest.FixtureRequest, tmp_path: Path) -> Program:
+    """The command line, in the surroundings of a user who may use both servers."""
+    kind = next((kind for kind in ("store", "gateway") if kind in request.fixturenames), "versitygw")
+    store: Store = request.getfixturevalue(kind)
+    return Program(tmp_path, store.env() | {"HADOOP_USER_NAME": hdfs.user})
 
 
 def _revive(store: Store) -> None:

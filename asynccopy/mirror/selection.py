@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import re
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
 from asynccopy.model import FileStatus
+
+
+class _Patterns(NamedTuple):
+    globs: re.Pattern[str] | None
+    regexes: tuple[re.Pattern[str], ...]
+
+    def match(self, path: str) -> bool:
+        """A glob matches the whole path; a regular expression is searched anywhere, as grep does."""
+        if self.globs is not None and self.globs.fullmatch(path) is not None:
+            return True
+        return any(regex.search(path) is not None for regex in self.regexes)
 
 
 class Selection(Struct, frozen=True, dict=True):
@@ -38,12 +50,12 @@ class Selection(Struct, frozen=True, dict=True):
         self._excluded  # noqa: B018
 
     @cached_property
-    def _included(self) -> re.Pattern[str] | None:
-        return _either(self.include, self.include_regex, "--include-regex")
+    def _included(self) -> _Patterns:
+        return _compiled(self.include, self.include_regex, "--include-regex")
 
     @cached_property
-    def _excluded(self) -> re.Pattern[str] | None:
-        return _either(self.exclude, self.exclude_regex, "--exclude-regex")
+    def _excluded(self) -> _Patterns:
+        return _compiled(self.exclude, self.exclude_regex, "--exclude-regex")
 
     @property
     def text(self) -> str:
@@ -65,28 +77,25 @@ class Selection(Struct, frozen=True, dict=True):
 
     def enters(self, directory: str) -> bool:
         """Whether anything below a directory can belong to the job; if not, it is not listed."""
-        if self._excluded is None:
-            return True
-        return self._excluded.fullmatch(directory + "/") is None
+        # By globs alone: one that takes a directory takes all below it, which a regular expression need not do.
+        return self._excluded.globs is None or self._excluded.globs.fullmatch(directory + "/") is None
 
     def _has_path(self, path: str) -> bool:
-        if self._included is not None and self._included.fullmatch(path) is None:
+        if (self.include or self.include_regex) and not self._included.match(path):
             return False
-        return self._excluded is None or self._excluded.fullmatch(path) is None
+        return not self._excluded.match(path)
 
 
 @lru_cache(maxsize=64)
-def _either(globs: tuple[str, ...], regexes: tuple[str, ...], option: str) -> re.Pattern[str] | None:
-    if not globs and not regexes:
-        return None
-    for regex in regexes:
+def _compiled(globs: tuple[str, ...], regexes: tuple[str, ...], option: str) -> _Patterns:
+    compiled = []
+    for regex in regexes:  # each alone: joined they would share group numbers and flags
         try:
-            re.compile(regex)
+            compiled.append(re.compile(regex, re.DOTALL))
         except re.error as error:
             raise UsageError(f"{option} {regex!r}: {error}") from None
-    # A regular expression is searched anywhere, as grep does; a glob matches the whole path.
-    parts = [_translated(glob) for glob in globs] + [f".*(?:{regex}).*" for regex in regexes]
-    return re.compile("|".join(f"(?:{part})" for part in parts), re.DOTALL)
+    joined = "|".join(f"(?:{_translated(glob)})" for glob in globs)
+    return _Patterns(re.compile(joined, re.DOTALL) if globs else None, tuple(compiled))
 
 
 def _translated(glob: str) -> str:

@@ -41,6 +41,15 @@ class Reader(Protocol):
         ...
 
 
+class PartBody(Reader, Protocol):
+    """The bytes of a part on their way to the store."""
+
+    @property
+    def crc32c(self) -> int:
+        """CRC-32C of what was read so far: after the last byte, what a trailer carries."""
+        ...
+
+
 class Source(Protocol):
     """A tree of files to read."""
 
@@ -138,7 +147,7 @@ class Destination(Protocol):
         """Begin a multipart upload and return its id. Nothing is visible before ``complete_upload``."""
         ...
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: Reader) -> PartReply:
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
         """Send one part of ``size`` bytes, pulled from ``body`` as they go; a part sent again replaces the former.
 
         On any failure the connection is ended by a reset, so that no store can take the end for the end of the part.

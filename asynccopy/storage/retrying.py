@@ -22,7 +22,7 @@ from asynccopy.model import (
     PartReply,
 )
 from asynccopy.retry import RetryPolicy
-from asynccopy.storage.interface import Capabilities, Destination, Reader, Source
+from asynccopy.storage.interface import Capabilities, Destination, PartBody, Reader, Source
 
 T = TypeVar("T")
 Noticed = Callable[[AsyncCopyError, float], None]
@@ -166,7 +166,7 @@ class RetryingDestination(_Retrying):
     async def create_upload(self, key: str) -> str:
         return await self._again(lambda: self._destination.create_upload(key))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: Reader) -> PartReply:
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
         return await self._destination.upload_part(key, upload_id, number, size, body)
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:

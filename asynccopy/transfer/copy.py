@@ -256,6 +256,10 @@ class _Digesting:
         self._tell(self._path, count)
         return count
 
+    @property
+    def crc32c(self) -> int:
+        return self._digests.crc32c
+
     def close(self) -> None:
         self._reader.close()
 

@@ -54,6 +54,10 @@ class Body:
         self._at += count
         return count
 
+    @property
+    def crc32c(self) -> int:
+        return crc32c(self._data[: self._at])
+
     async def _stop(self) -> None:
         if self._trouble is not None:
             raise self._trouble

@@ -67,7 +67,9 @@ def cuttings(draw: st.DrawFn) -> tuple[bytes, list[int], Layout, list[int]]:
             blocks.append(draw(st.integers(1, min(left, 9000))))
             left -= blocks[-1]
         layout = Layout(block, per_crc, crc).with_blocks(blocks)
-    ends = sorted(draw(st.sets(st.integers(1, length), max_size=8)) | {length})
+    # Parts begin at chunk boundaries (they are whole MiB). Blocks of CONCAT are only ever digested in one go.
+    inner = st.sets(st.integers(1, length // per_crc).map(lambda n: n * per_crc), max_size=8)
+    ends = sorted((draw(inner) if length >= per_crc and not layout.block_ends else set()) | {length})
     return BODY[:length], blocks, layout, ends
 
 

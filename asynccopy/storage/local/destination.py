@@ -11,7 +11,7 @@ from itertools import islice
 
 from asynccopy.errors import CredentialsRefused, FileError, NotThere, PermissionDenied, Refused, ShortRead, SideError
 from asynccopy.model import MIB, ByteRange, ObjectMeta, ObjectPage, PartReceipt, PartReply
-from asynccopy.storage.interface import Capabilities, Reader, UploadLimits
+from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.local.paths import MAX_PATH, STAGING, key_path, path_of, url_of
 from asynccopy.storage.local.reader import LocalReader
 from asynccopy.storage.local.refusals import READING, UPLOADING, WRITING, told
@@ -105,7 +105,7 @@ class LocalDestination:
             await in_thread(self._locate, key)
             return await in_thread(self._uploads.create, key)
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: Reader) -> PartReply:
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
         with told(key, UPLOADING):
             upload = await in_thread(self._uploads.find, key, upload_id)
         staged = StagedFile(upload)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from asynccopy.errors import ChecksumMismatch, NameRefused, NotFound, Refused, ShortRead, UploadGone
 from asynccopy.model import ByteRange, ObjectMeta, ObjectPage, PartReceipt, PartReply
-from asynccopy.storage.interface import Capabilities, Reader, UploadLimits
+from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.memory.reader import MemoryReader
 
 
@@ -67,7 +67,7 @@ class MemoryDestination:
         self._uploads[upload_id] = _Upload(key, {})
         return upload_id
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: Reader) -> PartReply:
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
         self._upload(key, upload_id)
         if not 1 <= number <= self.limits.max_parts or size > self.limits.max_part:
             raise Refused(f"{key!r}: part {number} of {size} bytes is beyond the limits")

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from fastcrc import crc32
-
 from asynccopy.errors import ShortRead
-from asynccopy.storage.interface import Reader
+from asynccopy.storage.interface import PartBody
 from asynccopy.storage.s3.messages import CRC32C_HEADER, encode_crc32c
 from asynccopy.storage.s3.signing import ChunkSigner
 
-FRAME: Final = 1 << 20
-"""Data bytes in a frame. S3 wants at least 8 KiB in each but the last, and all but the last alike; MinIO takes 16 MiB
-at most. Each seam costs the source one read of a few bytes, so a frame is four of the door's buffers."""
+FRAME: Final = 255 * 1024
+"""Data bytes in a frame: with what frames them they fit into one of the door's buffers of 256 KiB. S3 wants at least
+8 KiB in each but the last, and all but the last alike."""
 
 _SIGNATURE: Final = len(";chunk-signature=") + 64
 _TRAILER: Final = len(f"{CRC32C_HEADER}:") + 8 + 2
@@ -37,94 +35,80 @@ def framed_length(size: int, *, signed: bool, trailer: bool) -> int:
 
 
 class TrailedBody:
-    """Frames a body and ends it with the CRC-32C of its bytes. The data is read straight into the caller's buffer.
+    """Frames a body and ends it with the CRC-32C that the body says its bytes have.
 
-    ``crc32c`` is the value so far. Started from anything but 0 it ends as a wrong one, which a store must refuse.
+    Every call gives one frame, so that the data of a frame is read by one call, straight into the caller's buffer, and
+    begins and ends on the 512-byte boundaries that HDFS's checksum likes. The buffer must be able to hold a frame.
     """
 
-    def __init__(self, body: Reader, size: int, crc32c: int = 0) -> None:
+    def __init__(self, body: PartBody, size: int) -> None:
         self._body = body
         self._left = size
-        self._frame = 0  # bytes of the open frame that are still to come
-        self._pending = memoryview(b"")
         self._ended = False
-        self.crc32c = crc32c
 
     async def readinto(self, buffer: memoryview) -> int:
-        filled = 0
-        while filled < len(buffer):
-            space = len(buffer) - filled
-            if self._pending:
-                count = min(space, len(self._pending))
-                buffer[filled : filled + count] = self._pending[:count]
-                self._pending = self._pending[count:]
-            elif self._frame:
-                count = min(space, self._frame)
-                await self._pull(buffer[filled : filled + count])
-                self._frame -= count
-                if self._frame == 0:
-                    self._pending = memoryview(b"\r\n")
-            elif self._ended:
-                break
-            else:
-                count = 0
-                await self._open_frame()
-            filled += count
-        return filled
+        if self._ended:
+            return 0
+        if not self._left:
+            self._ended = True
+            return _copy(self._end(), buffer)
+        count = min(FRAME, self._left)
+        head = _copy(f"{count:x}\r\n".encode(), buffer)
+        await self._pull(buffer[head : head + count])
+        return head + count + _copy(b"\r\n", buffer[head + count :])
 
     def close(self) -> None:
         self._body.close()
 
-    async def _open_frame(self) -> None:
-        if self._left:
-            self._frame = min(FRAME, self._left)
-            self._pending = memoryview(f"{self._frame:x}\r\n".encode())
-        else:
-            self._ended = True
-            line = f"{CRC32C_HEADER}:{encode_crc32c(self.crc32c)}"
-            self._pending = memoryview(f"0\r\n{line}\r\n\r\n".encode())
+    def _end(self) -> bytes:
+        return f"0\r\n{self._trailer()}\r\n\r\n".encode()
+
+    def _trailer(self) -> str:
+        return f"{CRC32C_HEADER}:{encode_crc32c(self._body.crc32c)}"
 
     async def _pull(self, buffer: memoryview) -> None:
         """Fill the buffer with the next bytes of the body."""
-        filled = 0
-        while filled < len(buffer):
-            count = await self._body.readinto(buffer[filled:])
-            if (
-                count == 0
-            ):  # only now it is the end: a reader in trouble may give what it has, and raise when asked again
-                raise ShortRead(f"the part ended {self._left - filled} bytes before its promised size")
-            filled += count
-        self._left -= filled
-        self.crc32c = crc32.iscsi(buffer, self.crc32c)
+        count = await self._body.readinto(buffer)
+        if count < len(buffer):
+            raise ShortRead(f"the part ended {self._left - count} bytes before its promised size")
+        self._left -= count
 
 
 class SignedBody(TrailedBody):
-    """Frames a body and signs every frame, which therefore must be held until its signature is known."""
+    """Frames a body and signs every frame, whose signature stands before its data."""
 
-    def __init__(self, body: Reader, size: int, signer: ChunkSigner, *, trailer: bool, crc32c: int = 0) -> None:
-        super().__init__(body, size, crc32c)
+    def __init__(self, body: PartBody, size: int, signer: ChunkSigner, *, trailer: bool) -> None:
+        super().__init__(body, size)
         self._signer = signer
-        self._trailer = trailer
+        self._trailed = trailer
 
-    async def _open_frame(self) -> None:
-        data = memoryview(bytearray(min(FRAME, self._left)))
-        if data:
-            await self._pull(data)
-            head = f"{len(data):x};chunk-signature={self._signer.chunk(data)}\r\n".encode()
-            self._pending = memoryview(b"".join((head, data, b"\r\n")))
-            return
-        self._ended = True
+    async def readinto(self, buffer: memoryview) -> int:
+        if self._ended or not self._left:
+            return await super().readinto(buffer)
+        count = min(FRAME, self._left)
+        at = len(f"{count:x}") + _SIGNATURE + 2
+        data = buffer[at : at + count]
+        await self._pull(data)
+        _copy(f"{count:x};chunk-signature={self._signer.chunk(data)}\r\n".encode(), buffer)
+        return at + count + _copy(b"\r\n", buffer[at + count :])
+
+    def _end(self) -> bytes:
         end = f"0;chunk-signature={self._signer.chunk(b'')}\r\n"
-        if self._trailer:
-            line = f"{CRC32C_HEADER}:{encode_crc32c(self.crc32c)}"
+        if self._trailed:
+            line = self._trailer()
             end += f"{line}\r\nx-amz-trailer-signature:{self._signer.trailer(line)}\r\n"
-        self._pending = memoryview(f"{end}\r\n".encode())
+        return f"{end}\r\n".encode()
+
+
+def _copy(data: bytes, buffer: memoryview) -> int:
+    buffer[: len(data)] = data
+    return len(data)
 
 
 class Md5Body:
     """Passes a body on and keeps the MD5 of what went through, for stores that compute nothing else."""
 
-    def __init__(self, body: Reader) -> None:
+    def __init__(self, body: PartBody) -> None:
         self._body = body
         self._md5 = hashlib.md5(usedforsecurity=False)
 
@@ -135,6 +119,10 @@ class Md5Body:
 
     def close(self) -> None:
         self._body.close()
+
+    @property
+    def crc32c(self) -> int:
+        return self._body.crc32c
 
     def hexdigest(self) -> str:
         return self._md5.hexdigest()

@@ -11,7 +11,7 @@ from typing import Final
 
 from asynccopy.errors import ServerTrouble
 from asynccopy.storage.http import Headers, HttpDoor, Response
-from asynccopy.storage.interface import Reader
+from asynccopy.storage.interface import PartBody, Reader
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import CRC32C_HEADER, refusal, shown
@@ -81,17 +81,12 @@ class S3Client:
         )
         return self._successful(response, key)
 
-    async def upload(
-        self, key: str, query: Query, size: int, body: Reader, *, trailer: bool, crc32c: int = 0
-    ) -> tuple[Response, int]:
-        """PUT ``size`` bytes as they are pulled; the successful answer, and the CRC-32C that went out with ``trailer``.
-
-        ``crc32c`` is where the trailer's sum begins, see ``TrailedBody``.
-        """
+    async def upload(self, key: str, query: Query, size: int, body: PartBody, *, trailer: bool) -> Response:
+        """PUT ``size`` bytes as they are pulled, with ``trailer`` followed by the CRC-32C that the body tells."""
         if not trailer and not self._sign_payload:
             target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
             response = await self._door.upload(self.address.origin, "PUT", target, signature.headers, size, body)
-            return self._successful(response, key), 0
+            return self._successful(response, key)
         headers = [("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", str(size))]
         if trailer:
             headers.append(("x-amz-trailer", CRC32C_HEADER))
@@ -99,15 +94,15 @@ class S3Client:
         if self._sign_payload:
             payload = SIGNED_CHUNKS_TRAILER if trailer else SIGNED_CHUNKS
             target, signature = await self._sign("PUT", key, query, headers, payload)
-            framed = SignedBody(body, size, ChunkSigner(signature), trailer=trailer, crc32c=crc32c)
+            framed = SignedBody(body, size, ChunkSigner(signature), trailer=trailer)
         else:
             target, signature = await self._sign("PUT", key, query, headers, UNSIGNED_TRAILER)
-            framed = TrailedBody(body, size, crc32c)
+            framed = TrailedBody(body, size)
         length = framed_length(size, signed=self._sign_payload, trailer=trailer)
         response = await self._door.upload(
             self.address.origin, "PUT", target, [*headers, *signature.headers], length, framed
         )
-        return self._successful(response, key), framed.crc32c
+        return self._successful(response, key)
 
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""

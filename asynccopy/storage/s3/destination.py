@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -26,7 +27,7 @@ from asynccopy.errors import (
 )
 from asynccopy.model import ByteRange, ObjectMeta, ObjectPage, PartReceipt, PartReply
 from asynccopy.storage.http import Response
-from asynccopy.storage.interface import Capabilities, Reader, UploadLimits
+from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.s3.bodies import Md5Body
 from asynccopy.storage.s3.client import LONG_HASH, ClockCorrected, S3Client
 from asynccopy.storage.s3.credentials import CredentialChain
@@ -177,12 +178,12 @@ class S3Destination:
         response = await self._client.request("POST", key, [("uploads", "")], headers)
         return read_upload_id(response.body, self._client.subject(key))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: Reader) -> PartReply:
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         checksum = await self._checksum()
         watched = Md5Body(body) if checksum == "MD5" else body
         try:
-            response, sent = await self._client.upload(key, query, size, watched, trailer=checksum == "CRC32C")
+            response = await self._client.upload(key, query, size, watched, trailer=checksum == "CRC32C")
         except NotFound as error:
             raise _gone(error) from error
         except ConnectionLost:
@@ -194,9 +195,9 @@ class S3Destination:
         if checksum != "CRC32C":
             return PartReply(etag, None)
         held = decode_crc32c(response.headers.get(CRC32C_HEADER))
-        if held is not None and held != sent:
+        if held is not None and held != body.crc32c:
             raise ChecksumMismatch(
-                f"{self._client.subject(key)}: part {number} arrived with CRC-32C {held:08x}, not {sent:08x}"
+                f"{self._client.subject(key)}: part {number} arrived with CRC-32C {held:08x}, not {body.crc32c:08x}"
             )
         return PartReply(etag, held)
 
@@ -210,7 +211,7 @@ class S3Destination:
         except (Transient, SideError, PermissionDenied, Refused):
             return  # not known: the lost connection itself is the news
 
-    async def complete_upload(self, key: str, upload_id: str, parts: list[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
         capable = await self._checksum() == "CRC32C"
         headers = [(CRC32C_HEADER, encode_crc32c(crc32c)), (TYPE_HEADER, FULL_OBJECT)] if capable else []
         try:

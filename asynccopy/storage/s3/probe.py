@@ -20,6 +20,7 @@ from asynccopy.storage.s3.messages import (
 )
 
 PROBE: Final = b"asynccopy asks what this store can do"
+_CRC: Final = crc32.iscsi(PROBE)
 
 DECLARATION: Final = [("x-amz-checksum-algorithm", "CRC32C"), (TYPE_HEADER, FULL_OBJECT)]
 """On CreateMultipartUpload: the store is to keep one CRC-32C of the whole object."""
@@ -60,13 +61,13 @@ async def _checks_crc32c(client: S3Client, key: str, upload_id: str) -> bool:
     """Does it take a part with a CRC-32C trailer, tell the value, and refuse a part whose trailer is wrong?"""
     query = [("partNumber", "1"), ("uploadId", upload_id)]
     try:
-        response, _ = await client.upload(key, query, len(PROBE), _Bytes(PROBE), trailer=True)
+        response = await client.upload(key, query, len(PROBE), _Bytes(PROBE, _CRC), trailer=True)
     except (Refused, ChecksumMismatch):
         return False
-    if decode_crc32c(response.headers.get(CRC32C_HEADER)) != crc32.iscsi(PROBE):
+    if decode_crc32c(response.headers.get(CRC32C_HEADER)) != _CRC:
         return False
     try:
-        await client.upload(key, query, len(PROBE), _Bytes(PROBE), trailer=True, crc32c=1)
+        await client.upload(key, query, len(PROBE), _Bytes(PROBE, _CRC ^ 1), trailer=True)
     except ChecksumMismatch:
         return True
     except Refused:
@@ -76,15 +77,16 @@ async def _checks_crc32c(client: S3Client, key: str, upload_id: str) -> bool:
 
 async def _tells_md5(client: S3Client, key: str, upload_id: str) -> bool:
     query = [("partNumber", "1"), ("uploadId", upload_id)]
-    response, _ = await client.upload(key, query, len(PROBE), _Bytes(PROBE), trailer=False)
+    response = await client.upload(key, query, len(PROBE), _Bytes(PROBE, _CRC), trailer=False)
     return plain_etag(response.headers.get("etag")) == hashlib.md5(PROBE, usedforsecurity=False).hexdigest()
 
 
 class _Bytes:
-    """A Reader over a few bytes."""
+    """A few bytes, and what they are to be told to have as their CRC-32C."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, crc32c: int) -> None:
         self._data = data
+        self.crc32c = crc32c
 
     async def readinto(self, buffer: memoryview) -> int:
         count = min(len(buffer), len(self._data))

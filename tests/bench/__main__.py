@@ -1,0 +1,73 @@
+"""``python -m tests.bench``: what a copy costs, beside what was promised and what DistCp costs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed import fetch
+from testbed.process import ServerFailed
+from tests.bench import real, simulated
+from tests.bench.journal import journal
+from tests.bench.measure import BenchFailed, own_peak_rss
+from tests.bench.report import Section, describe, megabytes, write
+
+SCENARIOS = ("small", "big", "memory", "journal")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0 when every promise is kept, 1 when one is missed or something failed, 2 when nothing could be run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
+    parser.add_argument("--rounds", type=int, default=3, help="of small and big; medians are taken (default: 3)")
+    parser.add_argument("--scale", type=float, default=1.0, help="this much of the data, for a quick look (default: 1)")
+    parser.add_argument("--million", action="store_true", help="also copy a million files, list a million directories")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
+    options = parser.parse_args(argv)
+    wanted = options.scenarios or list(SCENARIOS)
+    if unknown := set(wanted) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    if options.rounds < 1 or options.scale <= 0:
+        parser.error("--rounds and --scale must be positive")
+    try:
+        sections = _measure(wanted, options.rounds, options.scale, million=options.million)
+    except (BenchFailed, ServerFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+    text = _page(wanted, options, sections)
+    print(text)
+    if options.write is not None:
+        write(options.write, text)
+    missed = sum(not verdict.kept for section in sections for verdict in section.verdicts)
+    return 1 if missed else 0
+
+
+def _measure(wanted: Sequence[str], rounds: int, scale: float, *, million: bool) -> list[Section]:
+    sections: list[Section] = []
+    if "small" in wanted or "big" in wanted:
+        if reasons := fetch.missing(*fetch.PEERS):
+            real.say(f"without DistCp: {'; '.join(reasons)}")
+        with real.stage() as stage:
+            if "small" in wanted:
+                sections.append(real.small(stage, rounds, scale))
+            if "big" in wanted:
+                sections.append(real.big(stage, rounds, scale))
+    if "memory" in wanted:
+        sections.append(simulated.copying(scale, million=million))
+        sections.append(simulated.listing(scale, million=million))
+    if "journal" in wanted:
+        sections.append(journal(scale))
+    return sections
+
+
+def _page(wanted: Sequence[str], options: argparse.Namespace, sections: Sequence[Section]) -> str:
+    command = f"python -m tests.bench {' '.join(wanted)} --rounds {options.rounds} --scale {options.scale:g}"
+    lines = [f"`{command}{' --million' if options.million else ''}`", "", *describe(real.VERSIONS)]
+    lines.append(f"- The measuring process itself peaked at {megabytes(own_peak_rss())} MB.")
+    return "\n".join([*lines, "", *(section.markdown() for section in sections)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
