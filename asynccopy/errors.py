@@ -30,6 +30,12 @@ class AsyncCopyError(Exception):
         return self.message
 
 
+def root_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one failure of a task group to raise: a bug before anything else, else the first."""
+    flat = [root_cause(each) if isinstance(each, BaseExceptionGroup) else each for each in failures.exceptions]
+    return next((error for error in flat if not isinstance(error, AsyncCopyError)), flat[0])
+
+
 # --- wrong usage: found before talking to anyone (exit 2) ---------------------------------------------------------
 
 

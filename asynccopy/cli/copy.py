@@ -68,7 +68,7 @@ async def _copy(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         ended = Run(started, datetime.now(UTC), progress, error)
         if result is not None and not options["dry_run"]:
             result.write(ended.document())
-        if not options["quiet"] and not options["dry_run"] and progress.listed_files:
+        if not options["quiet"] and not options["dry_run"] and (error is None or progress.listed_files):
             ended.summarize()
     return 1 if progress.failed_files else 0
 

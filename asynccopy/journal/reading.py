@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+from asynccopy.errors import JournalError
 from asynccopy.journal.database import Reader
 from asynccopy.journal.rows import Directory, Failure, JobState, LedgerRow, PendingFile, Totals
 from asynccopy.model import FileState, FileStatus
@@ -75,7 +76,10 @@ class JournalReader:
 
     async def state(self) -> JobState:
         def ask(connection: sqlite3.Connection) -> JobState:
-            source, destination, number, selection, started, listed, *rest = connection.execute(_JOB).fetchone()
+            row = connection.execute(_JOB).fetchone()
+            if row is None:
+                raise JournalError("the journal has no job yet: its first run ended before it began")
+            source, destination, number, selection, started, listed, *rest = row
             return JobState(source, destination, number, selection, started, bool(listed), *rest)
 
         return await self._reader.read(ask)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, NotFound
+from asynccopy.errors import AsyncCopyError, NotFound, root_cause
 from asynccopy.journal import Journal, JournalReader, PendingFile
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.progress import Progress
@@ -101,9 +101,12 @@ class Check:
                 if difference is not None:
                     found.append(difference)
 
-        async with asyncio.TaskGroup() as group:
-            for number in range(min(self._concurrency, len(rows))):
-                group.create_task(work(), name=f"check worker {number}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(min(self._concurrency, len(rows))):
+                    group.create_task(work(), name=f"check worker {number}")
+        except BaseExceptionGroup as failures:
+            raise root_cause(failures) from None
         return found
 
     async def _compare(self, status: FileStatus) -> Difference | None:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from asynccopy.errors import AsyncCopyError, FileError, NameRefused, NotFound
+from asynccopy.errors import AsyncCopyError, FileError, NameRefused, NotFound, root_cause
 from asynccopy.journal import Directory, Journal
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
@@ -47,20 +47,26 @@ class Listing:
         self.complete = True
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for number in range(WORKERS):
-                group.create_task(self._work(), name=f"listing worker {number}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(WORKERS):
+                    group.create_task(self._work(), name=f"listing worker {number}")
+        except BaseExceptionGroup as failures:
+            raise root_cause(failures) from None
         if self.complete and not self._stop.is_set():
             await self._journal.listing_done()
 
     async def _work(self) -> None:
         while (directory := await self._claim()) is not None:
             try:
-                await self._list(directory)
+                listed = await self._list(directory)
             finally:
                 async with self._turn:
                     self._working -= 1
                     self._turn.notify_all()
+            async with self._turn:  # not while another worker looks at rows it has read before
+                if listed:
+                    self._taken.discard(directory.id)
 
     async def _claim(self) -> Directory | None:
         """The next directory; None when none is left and no worker can find another."""
@@ -80,7 +86,8 @@ class Listing:
                 await self._turn.wait()
             return None
 
-    async def _list(self, directory: Directory) -> None:
+    async def _list(self, directory: Directory) -> bool:
+        """List one directory to its end; False when it was given up."""
         after = directory.after
         while not self._stop.is_set():
             try:
@@ -93,7 +100,7 @@ class Listing:
             except FileError as error:
                 self.complete = False
                 self._progress.failed(directory.path + "/", 0, error)
-                return
+                return False
             empty = not entries and not after and bool(directory.path)
             files, subdirectories = self._sort(entries)
             if empty:
@@ -106,9 +113,9 @@ class Listing:
             self._progress.skipped_bytes += count.unchanged_bytes
             self._found()
             if cursor is None:
-                self._taken.discard(directory.id)
-                return
+                return True
             after = cursor
+        return False
 
     def _sort(self, entries: list[FileStatus]) -> tuple[list[FileStatus], list[str]]:
         files, subdirectories = [], []

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, FileError, Interrupted, NotFound, SourceChanged
+from asynccopy.errors import AsyncCopyError, FileError, Interrupted, NotFound, SourceChanged, root_cause
 from asynccopy.executors.inline import InlineExecutor, Order
 from asynccopy.journal import Journal, PendingFile
 from asynccopy.mirror.listing import Listing
@@ -113,7 +113,7 @@ class Mirror:
                 executor = InlineExecutor(copier, self._options.concurrency)
                 group.create_task(executor.run(self._claim, self._settle), name="copying")
         except BaseExceptionGroup as failures:
-            raise _root_cause(failures) from None
+            raise root_cause(failures) from None
         if self._stop.is_set():
             raise Interrupted("stopped before the end", hint="run the same command again to go on")
         await self._finish(destination, complete=listing.complete)
@@ -296,9 +296,3 @@ async def _abort(destination: Destination, key: str, upload_id: str) -> None:
     for found, found_id in await destination.list_uploads(key):
         if found == key:
             await destination.abort_upload(key, found_id)
-
-
-def _root_cause(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error to report: a bug before anything else, else the first that ended the run."""
-    flat = [_root_cause(each) if isinstance(each, BaseExceptionGroup) else each for each in failures.exceptions]
-    return next((error for error in flat if not isinstance(error, AsyncCopyError)), flat[0])

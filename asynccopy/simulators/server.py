@@ -134,6 +134,7 @@ async def answer(request: web.BaseRequest, call: Call, work: Callable[[], Awaita
 def _response(reply: Reply) -> web.StreamResponse:
     if reply.pieces is None and reply.length == len(reply.body):
         response: web.StreamResponse = web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+        response.headers.setdefault("Content-Length", str(reply.length))  # aiohttp leaves out a 0 in answers to HEAD
     else:
         response = web.StreamResponse(status=reply.status, headers=reply.headers)
         response.content_length = reply.length

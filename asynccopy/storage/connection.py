@@ -18,6 +18,7 @@ SPARE: Final = 16 * 1024
 """Bytes for the answer's head and whatever comes before anyone asked for it; also the longest head accepted."""
 
 _STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
+_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1\d\d[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -55,8 +56,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        # 0: resume_writing comes exactly when everything is in the kernel, so a buffer may be used again.
-        self.transport.set_write_buffer_limits(0)
+        # 0: resume_writing comes exactly when everything is in the kernel, so a buffer may be used again. Over TLS a
+        # high-water mark of 0 is reached by an empty buffer too, and nothing would ever resume.
+        self.transport.set_write_buffer_limits(0 if transport.get_extra_info("sslcontext") is None else 1, 0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._target is not None:
@@ -120,9 +122,25 @@ class Connection(asyncio.BufferedProtocol):
         return not self._eof and self._start == self._end and self._drain is None and not self.transport.is_closing()
 
     @property
+    def passed(self) -> int:
+        """Bytes that have really passed: ``moved`` without what still waits to be sent."""
+        return self.moved - self.transport.get_write_buffer_size()
+
+    @property
     def answered(self) -> bool:
-        """Bytes have come that nobody has asked for yet: the server answers before the request is complete."""
-        return self._end > self._start
+        """An answer has begun that nobody has asked for yet: the server does not want the rest of the request.
+
+        1xx are passed over: an unasked ``100 Continue`` means the contrary.
+        """
+        while (interim := _INTERIM.match(self._spare, self._start, self._end)) is not None:
+            self._start = interim.end()
+        begun = bytes(self._view[self._start : min(self._end, self._start + 10)])
+        return bool(begun) and not b"HTTP/1.1 1".startswith(begun)
+
+    def listen(self) -> None:
+        """Notice from now on what the server does, even while nobody reads: its closing, or an early answer."""
+        if not self.transport.is_reading() and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def reset_on_close(self) -> None:
         """From now on, however this socket is closed, even by kill -9, the peer sees a reset.
@@ -169,8 +187,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._eof:
             raise ShortRead(f"{self.name}: closed by the server before its answer was complete")
         self._wake = self._loop.create_future()
-        if not self.transport.is_reading() and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self.listen()
         try:
             await self._wake
         finally:

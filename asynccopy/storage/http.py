@@ -103,6 +103,7 @@ class HttpDoor:
                     connection.write(head)
                     if body:
                         connection.write(body)
+                        await _sent(connection)  # the time to answer begins when the request is complete
                     response, keep = await self._answer(connection, method, patience, limit or MESSAGE)
                 except (ConnectionLost, ShortRead):
                     if lease.reused and not connection.answered:
@@ -136,18 +137,14 @@ class HttpDoor:
                 count = await body.readinto(view)
                 if count == 0:
                     raise ShortRead(f"the body ended {left} bytes before its promised size of {size}")
-                try:
-                    await connection.drained()  # the other buffer is free again
-                except ConnectionLost:
-                    if not connection.answered:
-                        raise
+                await _sent(connection)  # the other buffer is free again
                 if connection.answered:
                     break  # refused before all was sent: the answer says why
                 connection.write(view[:count])
                 left -= count
                 turn ^= 1
             if not left:
-                await connection.drained()
+                await _sent(connection)
             response, keep = await self._answer(connection, method, patience, MESSAGE)
             lease.keep = keep and not left
             if lease.keep:  # on any other way out the transport may still hold them
@@ -250,7 +247,7 @@ class HttpDoor:
             return known[1]
         try:
             found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name like a..b is no IDNA
             raise Unreachable(f"{origin}: cannot resolve the host name: {_os_text(error)}") from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
         self._addresses[key] = (loop.time() + RESOLVED, addresses)
@@ -282,11 +279,11 @@ class HttpDoor:
             elif not connection.waiting:
                 connection.mark = 0.0
             elif connection.mark == 0.0:
-                connection.mark, connection.mark_moved = now, connection.moved
+                connection.mark, connection.mark_moved = now, connection.passed
             elif now - connection.mark >= self._stall:
-                if connection.moved - connection.mark_moved < FLOOR * self._stall:
+                if connection.passed - connection.mark_moved < FLOOR * self._stall:
                     connection.fail(Stalled(f"{connection.name}: less than {FLOOR} bytes/s for {self._stall:.0f} s"))
-                connection.mark, connection.mark_moved = now, connection.moved
+                connection.mark, connection.mark_moved = now, connection.passed
         if self._busy:
             self._start_watch()
 
@@ -327,6 +324,7 @@ class _Borrowed:
         door._busy.discard(self.connection)
         door._slots.release()
         if self.keep and self.connection.reusable:
+            self.connection.listen()
             now = asyncio.get_running_loop().time()
             door._idle.setdefault(self._origin, []).append((now, self.connection))
         else:
@@ -371,12 +369,21 @@ def _head(origin: Origin, method: str, target: str, headers: Headers, length: in
     return (text + "\r\n\r\n").encode("latin-1")
 
 
+async def _sent(connection: Connection) -> None:
+    """Wait until all that was written is in the kernel. A connection lost after an answer came still has the answer."""
+    try:
+        await connection.drained()
+    except ConnectionLost:
+        if not connection.answered:
+            raise
+
+
 async def _message(connection: Connection, headers: dict[str, str], limit: int) -> bytes:
     """The whole body of an answer: Content-Length, chunked, or up to the end of the connection."""
     if headers.get("transfer-encoding", "").lower() == "chunked":
         return await _chunked(connection, limit)
     if (text := headers.get("content-length")) is not None:
-        if not text.isascii() or not text.isdigit() or int(text) > limit:
+        if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > limit:
             raise WrongServer(f"{connection.name}: unusable Content-Length in the answer")
         body = bytearray(int(text))
         await connection.read_exactly(memoryview(body))

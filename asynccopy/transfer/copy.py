@@ -19,6 +19,7 @@ from asynccopy.errors import (
     Interrupted,
     NameRefused,
     UploadGone,
+    root_cause,
 )
 from asynccopy.model import ByteRange, Evidence, FileStatus, OpenUpload, Part, PartReceipt
 from asynccopy.retry import RetryPolicy
@@ -167,7 +168,7 @@ class Copier:
                     )
                     task.add_done_callback(lambda _: self._budget.release())
         except BaseExceptionGroup as failures:
-            raise _first(failures) from None
+            raise root_cause(failures) from None
         if len(receipts) < resumed + len(missing):
             raise Interrupted(f"{status.path}: stopped after {len(receipts)} parts of {resumed + len(missing)}")
         done = [receipts[number] for number in sorted(receipts)]
@@ -262,9 +263,3 @@ class _Digesting:
 
     def close(self) -> None:
         self._reader.close()
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What stopped a group of parts: the error that matters most, since cancelled siblings may add theirs."""
-    flat = [_first(each) if isinstance(each, BaseExceptionGroup) else each for each in failures.exceptions]
-    return next((error for error in flat if not isinstance(error, AsyncCopyError)), flat[0])

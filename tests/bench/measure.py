@@ -1,4 +1,4 @@
-"""What a program takes: seconds, CPU, memory. The product runs as a child, as a user runs it; nothing of it is imported.
+"""What a program takes: seconds, CPU, memory. The product runs as a child, as a user runs it, and is never imported.
 
 The peak of a child's memory begins at that of its parent (Linux counts from the fork on), so this process stays small.
 """

@@ -92,7 +92,7 @@ async def test_bandwidth_wraps_a_source() -> None:
     await source.aclose()
 
 
-@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "no-such-host.invalid", "-", "."])
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "."])
 async def test_a_host_that_is_none_is_unreachable_and_nothing_foreign(host: str) -> None:
     source = open_source(f"webhdfs://{host}:9870/x", Settings(user="me"))
     with pytest.raises(AsyncCopyError) as raised:

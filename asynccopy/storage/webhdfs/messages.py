@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Final, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -29,10 +30,11 @@ from asynccopy.storage.http import Origin, Response
 
 PREFIX: Final = "/webhdfs/v1"
 
-_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 _QUERY = re.compile(r"[!-~]*")
-_FORBIDDEN_HOSTS = ("169.254.", "fe80:")
-"""Link-local: no DataNode lives there, but cloud metadata services do."""
+_METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
+"""Cloud metadata services outside of the link-local addresses (Alibaba Cloud, AWS)."""
 
 
 class _Entry(Struct, rename="camel", gc=False):
@@ -162,8 +164,9 @@ def list_page(response: Response, path: str, asked: str) -> ListPage:
     """LISTSTATUS_BATCH: one page, and the name to go on after."""
     batch = _decode(_listing, response, asked).listing
     entries = batch.partial.statuses.entries
-    more = batch.remaining > 0 and bool(entries)
-    return ListPage(_children(entries, path, asked), entries[-1].path_suffix if more else None)
+    if batch.remaining > 0 and not entries:
+        raise ServerTrouble(f"{asked}: an empty page, though {batch.remaining} entries follow")
+    return ListPage(_children(entries, path, asked), entries[-1].path_suffix if batch.remaining > 0 else None)
 
 
 def list_whole(response: Response, path: str, asked: str) -> ListPage:
@@ -201,17 +204,29 @@ def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
         text = _decode(_location, response, asked).location
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        default = 443 if parts.scheme == "https" else 80
+        host, port = parts.hostname or "", default if parts.port is None else parts.port
     except ValueError:
         raise WrongServer(f"{asked}: malformed redirect") from None
     if parts.scheme != asking.scheme and (asking.scheme, parts.scheme) != ("http", "https"):
         raise WrongServer(f"{asked}: redirected to {parts.scheme or 'no scheme'}, refused")
-    if not _HOST.fullmatch(host) or host.startswith(_FORBIDDEN_HOSTS) or parts.username is not None:
+    if not _may_be_datanode(host) or port == 0 or parts.username is not None:
         raise WrongServer(f"{asked}: redirected to an address that no DataNode has, refused")
     if not _QUERY.fullmatch(parts.query):
         # ``noredirect`` leaves non-ASCII unescaped, but only in the path.
         raise WrongServer(f"{asked}: malformed redirect")
     return Redirect(Origin(parts.scheme, host, port), parts.query)
+
+
+def _may_be_datanode(host: str) -> bool:
+    """False for what is no host, and for the addresses where cloud metadata services live, in any notation."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        # What ends in a number resolves as an IPv4 address too: 2852039166 and 0xa9.16689662 are 169.254.169.254.
+        return _HOST.fullmatch(host) is not None and _NUMBER.fullmatch(host) is None
+    address = getattr(address, "ipv4_mapped", None) or address
+    return not (address.is_link_local or address.is_unspecified or address.is_multicast or address in _METADATA)
 
 
 def file_checksum(response: Response, asked: str) -> FileChecksum:
