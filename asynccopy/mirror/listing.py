@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from asynccopy.errors import AsyncCopyError, FileError, NameRefused, NotFound, root_cause
+from asynccopy.errors import AsyncCopyError, NameRefused, NotFound, root_cause
 from asynccopy.journal import Directory, Journal
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
@@ -93,15 +93,17 @@ class Listing:
             try:
                 page = await self._source.list(directory.path, after)
                 entries, cursor = page.entries, page.after
+                empty = not entries and not after and bool(directory.path)
             except NotFound:
-                entries, cursor = [], None  # removed since its parent was listed
+                entries, cursor, empty = [], None, False  # removed since its parent was listed
                 if not directory.path:
                     raise
-            except FileError as error:
+            except AsyncCopyError as error:
+                if error.fatal:
+                    raise
                 self.complete = False
                 self._progress.failed(directory.path + "/", 0, error)
                 return False
-            empty = not entries and not after and bool(directory.path)
             files, subdirectories = self._sort(entries)
             if empty:
                 marker = FileStatus(directory.path + "/", 0, 0, is_directory=True)

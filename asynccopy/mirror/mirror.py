@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, FileError, Interrupted, NotFound, SourceChanged, root_cause
+from asynccopy.errors import AsyncCopyError, Interrupted, NotFound, SourceChanged, root_cause
 from asynccopy.executors.inline import InlineExecutor, Order
 from asynccopy.journal import Journal, PendingFile
 from asynccopy.mirror.listing import Listing
@@ -248,7 +248,9 @@ class Mirror:
             return False
         try:
             now = await self._source.status(order.status.path)
-        except FileError:
+        except AsyncCopyError as failure:
+            if failure.fatal:
+                raise
             return False
         if now.is_directory or now.version == order.status.version:
             # The same version as ever, and yet it cannot be proven: an open file, whose time stands still until it is

@@ -1,7 +1,7 @@
 """Retrying, as wrappers that look like what they wrap. A broken read goes on at the byte where it broke.
 
-Two things are not retried here, because trying again means more than calling again: a part (its body must be read
-anew) and a completion (its reply may be lost though it happened). ``transfer`` does these.
+Three things are not retried here, because trying again means more than calling again: a part (its body must be read
+anew), and the creation and completion of an upload (the reply may be lost though it happened). ``transfer`` does these.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class _ResumingReader:
 
 
 class RetryingDestination(_Retrying):
-    """A Destination that tries again, except for ``check``, ``upload_part`` and ``complete_upload``."""
+    """A Destination that tries again, except for ``check``, ``create_upload``, ``upload_part`` and ``complete_upload``."""
 
     def __init__(self, destination: Destination, policy: RetryPolicy, noticed: Noticed) -> None:
         super().__init__(policy, noticed)
@@ -164,7 +164,7 @@ class RetryingDestination(_Retrying):
         return await self._again(lambda: self._destination.put(key, body, crc32c))
 
     async def create_upload(self, key: str) -> str:
-        return await self._again(lambda: self._destination.create_upload(key))
+        return await self._destination.create_upload(key)
 
     async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
         return await self._destination.upload_part(key, upload_id, number, size, body)

@@ -186,10 +186,17 @@ class Copier:
         await self._forget(key, upload, log)
         size = part_size(status.length, status.block_size, self._destination.limits, self._wanted_part_size)
         intent = OpenUpload("", size, status.version)
-        await log.begin_upload(intent)
-        upload = OpenUpload(await self._destination.create_upload(key), size, status.version)
-        await log.begin_upload(upload)
-        return upload
+        trouble = Trouble(self._policy, self._noticed)
+        while True:
+            await log.begin_upload(intent)
+            try:
+                upload = OpenUpload(await self._destination.create_upload(key), size, status.version)
+            except AsyncCopyError as error:
+                await trouble.wait(error)
+                await self._forget(key, intent, log)  # the reply may be lost, and the upload be there
+            else:
+                await log.begin_upload(upload)
+                return upload
 
     async def _forget(self, key: str, upload: OpenUpload | None, log: PartLog) -> None:
         """Abort an upload that nobody will finish. Where only the intent is known, the store is asked for it."""

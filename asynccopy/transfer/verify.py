@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from asynccopy.errors import ChecksumMismatch, SourceChanged, Transient, UploadGone
+from asynccopy.errors import AsyncCopyError, ChecksumMismatch, SourceChanged, Transient, UploadGone
 from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.http import BUFFER
@@ -118,10 +118,14 @@ class Prover:
         while True:
             try:
                 return await self._destination.complete_upload(key, upload_id, parts, crc)
-            except (Transient, UploadGone) as error:
+            except AsyncCopyError as error:
+                if not error.retryable and not isinstance(error, UploadGone):
+                    raise
                 size = sum(part.size for part in parts)
                 meta = await self._destination.head(key)
                 if meta is not None and meta.size == size and await self._object_crc(meta) == crc:
+                    # It may be an older object of the same bytes, and the upload still be there.
+                    await self._destination.abort_upload(key, upload_id)
                     return meta
                 if isinstance(error, UploadGone | ChecksumMismatch):
                     raise
@@ -161,6 +165,7 @@ class Prover:
                     while count := await reader.readinto(buffer):
                         crc = crc32c(buffer[:count], crc)
                         offset += count
+                        trouble.over()
                 finally:
                     reader.close()
             except Transient as error:

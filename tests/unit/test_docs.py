@@ -148,7 +148,7 @@ def test_every_decision_is_listed_and_has_its_headings() -> None:
 def test_every_module_that_the_architecture_names_is_there() -> None:
     package = ROOT / "asynccopy"
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    named = {name for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|sql))`", text)}
+    named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|sql))`", text))
     homes = [package, *(path for path in package.rglob("*") if path.is_dir())]
     assert named
     assert {name for name in named if not any((home / name).is_file() for home in homes)} == set()
@@ -188,3 +188,9 @@ def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     named = set(re.findall(r"(?:^ {4}|`)make ([a-z]+(?:-[a-z]+)*)", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert named <= targets
+
+
+def test_every_folder_of_tests_is_explained() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/*.py")}
+    assert {name for name in folders if f"| `tests/{name}/` |" not in text} == set()
