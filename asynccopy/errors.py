@@ -90,6 +90,7 @@ class Transient(AsyncCopyError):
     """
 
     retryable = True
+    exit_code = 3  # when it ends the run: a side that did not recover in time
     received = 0
 
 
@@ -120,6 +121,7 @@ class ServerTrouble(Transient):
 class ChecksumMismatch(Transient):
     """Bytes differ from what one side says they are. Read again from the source; never overridden."""
 
+    exit_code = 1  # it is always one file's
     default_hint = "the bytes were damaged on the way; a repeat that fails again points at memory, disk or a proxy"
 
 

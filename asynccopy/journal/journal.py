@@ -283,9 +283,7 @@ def _record_page(
         connection.execute("UPDATE directories SET after = ? WHERE id = ?", (after, directory))
     count = sum(bool(row[1]) for row in rows)  # the marker of an empty directory is no file
     size = sum(file.length for file in files)
-    connection.execute(
-        "UPDATE job SET listed_files = listed_files + ?, listed_bytes = listed_bytes + ?", (count, size)
-    )
+    connection.execute("UPDATE job SET listed_files = listed_files + ?, listed_bytes = listed_bytes + ?", (count, size))
     return PageCount(count, size, sum(bool(row[1]) for row in unchanged), sum(row[2] for row in unchanged))
 
 

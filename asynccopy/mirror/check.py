@@ -144,15 +144,22 @@ class Check:
             page = await self._destination.list(prefix, after)
             for meta in page.objects:
                 path = meta.key[len(prefix) :]
-                if self._selection.has(
-                    FileStatus(path, meta.size, meta.modification_time, is_directory=path.endswith("/"))
-                ):
-                    row = await self._scratch.row(path)
-                    if row is None:
-                        yield Difference(path, "extra", "no such file at the source")
+                if not await self._is_extra(path):
+                    continue
+                yield Difference(path, "extra", "no such file at the source")
             after = page.after
             if after is None:
                 return
+
+    async def _is_extra(self, path: str) -> bool:
+        """No file at the source, neither among those selected nor, for its size or time, left out."""
+        if not self._selection.names(path) or await self._scratch.row(path) is not None:
+            return False
+        try:
+            await self._source.status(path.rstrip("/"))
+        except NotFound:
+            return True
+        return False
 
     def _noticed(self, error: AsyncCopyError, delay: float) -> None:
         self._progress.retried(error, delay)

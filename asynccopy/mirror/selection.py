@@ -65,8 +65,8 @@ class Selection(Struct, frozen=True, dict=True):
     def has(self, status: FileStatus) -> bool:
         """Whether a file, or the marker of an empty directory (a path ending in ``/``), belongs to the job."""
         if status.is_directory:
-            return self.empty_directories and self._has_path(status.path.rstrip("/"))
-        if not self._has_path(status.path):
+            return self.empty_directories and self.names(status.path)
+        if not self.names(status.path):
             return False
         return (
             (self.min_size is None or status.length >= self.min_size)
@@ -80,7 +80,9 @@ class Selection(Struct, frozen=True, dict=True):
         # By globs alone: one that takes a directory takes all below it, which a regular expression need not do.
         return self._excluded.globs is None or self._excluded.globs.fullmatch(directory + "/") is None
 
-    def _has_path(self, path: str) -> bool:
+    def names(self, path: str) -> bool:
+        """Whether the patterns select a path, whatever its size and time."""
+        path = path.rstrip("/")
         if (self.include or self.include_regex) and not self._included.match(path):
             return False
         return not self._excluded.match(path)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from asynccopy.errors import NameRefused, UsageError
-from asynccopy.model import MIB, ByteRange, Part
+from asynccopy.model import GIB, MIB, ByteRange, Part
 from asynccopy.storage.interface import UploadLimits
 
 SMALL = MIB
 """Up to here a file is held whole and sent as one put, so that its CRC travels in a header."""
 
 _AIM = 64 * MIB
-_BLOCK_MOST = 256 * MIB
+_BLOCK_MOST = GIB
 
 
 def part_size(length: int, block_size: int, limits: UploadLimits, wanted: int | None = None) -> int:

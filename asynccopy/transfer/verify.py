@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from asynccopy.errors import AsyncCopyError, ChecksumMismatch, SourceChanged, Transient, UploadGone
+from asynccopy.errors import AsyncCopyError, ChecksumMismatch, Refused, SourceChanged, Transient, UploadGone
 from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.http import BUFFER
@@ -81,7 +81,10 @@ class Prover:
         """
         actual = layout.of(theirs)
         if actual is None:
-            raise ChecksumMismatch(f"{status.path}: HDFS keeps a checksum that cannot be compared ({theirs.algorithm})")
+            raise Refused(
+                f"{status.path}: HDFS keeps a checksum that cannot be compared ({theirs.algorithm})",
+                hint="copy such files with --verify size",
+            )
         self._chunking = (actual.bytes_per_crc, actual.crc)
         lengths = await self._source.block_lengths(status.path)
         if lengths is not None and any(length != actual.block_size for length in lengths[:-1]):
@@ -115,20 +118,24 @@ class Prover:
     async def publish(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc: int) -> ObjectMeta:
         """Complete an upload. Whether a lost reply meant success is looked up, not guessed."""
         trouble = Trouble(self._policy, self._noticed)
+        again = False
         while True:
             try:
-                return await self._destination.complete_upload(key, upload_id, parts, crc)
+                meta = await self._destination.complete_upload(key, upload_id, parts, crc)
+                # A store may answer a repeated completion with whatever checksum the request carries (s3proxy does).
+                return (await self._destination.head(key) or meta) if again else meta
             except AsyncCopyError as error:
                 if not error.retryable and not isinstance(error, UploadGone):
                     raise
                 size = sum(part.size for part in parts)
-                meta = await self._destination.head(key)
-                if meta is not None and meta.size == size and await self._object_crc(meta) == crc:
+                found = await self._destination.head(key)
+                if found is not None and found.size == size and await self._object_crc(found) == crc:
                     # It may be an older object of the same bytes, and the upload still be there.
                     await self._destination.abort_upload(key, upload_id)
-                    return meta
+                    return found
                 if isinstance(error, UploadGone | ChecksumMismatch):
                     raise
+                again = True
                 await trouble.wait(error)
 
     async def prove_object(self, meta: ObjectMeta, size: int, crc: int, source: str, *, parts: bool) -> Evidence:

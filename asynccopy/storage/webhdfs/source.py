@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from asynccopy.errors import NotFound, NotThere, WrongServer
+from asynccopy.errors import CredentialsRefused, NotFound, NotThere, PermissionDenied, WrongServer
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Origin
 from asynccopy.storage.interface import Reader
@@ -39,6 +39,10 @@ class WebHdfsSource:
             return await self.status("")
         except NotFound:
             raise NotThere(f"{self.url}: no such file or directory", hint="check the source path") from None
+        except PermissionDenied as error:
+            raise CredentialsRefused(
+                f"{self.url}: {error}", hint="check HADOOP_USER_NAME and the rights on the path"
+            ) from error
 
     async def status(self, path: str) -> FileStatus:
         response = await self._client.get("GETFILESTATUS", self._absolute(path))
