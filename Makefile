@@ -18,7 +18,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(WH
 INSTALL_SELF = $(PIP) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test test-quick check format lock bench clean
+.PHONY: help demo demo-real test test-quick test-pythons check format lock bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ test: $(VENV)/.test ## every test; those that need Java or Go say so when they a
 
 test-quick: $(VENV)/.test ## the tests that need no real server
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not real and not slow" $(PYTEST)
+
+test-pythons: ## the tests that need no real server, on every CPython from 3.11 that is here (on PATH or in pyenv)
+	@seen=; for p in python3.11 python3.12 python3.13 python3.14 $(wildcard $(PYENV_ROOT)/versions/3.1[1-9]*/bin/python); do \
+		v=$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+		case " $$seen " in *" $$v "*) continue;; esac; seen="$$seen $$v"; echo "CPython $$v"; \
+		$(MAKE) --no-print-directory test-quick PYTHON=$$p VENV=.venv-$$v || exit 1; \
+	done
 
 check: $(VENV)/.test ## ruff, mypy strict, the import rules
 	$(BIN)/ruff check .
@@ -58,7 +65,7 @@ lock: ## resolve the dependencies anew into both locks (needs uv)
 		pyproject.toml --group build --group test --constraint requirements.lock --output-file requirements-test.lock
 
 clean: ## remove the virtual environment and every cache in this folder
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps say which lock the environment was made from, so a changed lock installs again.

@@ -58,7 +58,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
     """Two DataNodes that each hold everything, blocks of 1 MiB; ``hdfs`` is what tests use."""
     require(fetch.HADOOP)
     with Hdfs(
-        tmp_path_factory.mktemp("hdfs") / "cluster", datanodes=2, replication=2, block_size=BLOCK_SIZE
+        tmp_path_factory.mktemp("hdfs") / "cluster",
+        datanodes=2,
+        replication=2,
+        block_size=BLOCK_SIZE,
+        # On one machine every DataNode looks local, so that a DataNode reads from a frozen one what it has itself: in
+        # the few threads that serve WebHDFS, for a minute each by default.
+        properties={"dfs.client.socket-timeout": 5000},
     ) as cluster:
         yield cluster
 

@@ -233,6 +233,8 @@ class Connection(asyncio.BufferedProtocol):
                 await self._more()
             except ShortRead:
                 return b""
+            if self._start == self._end and self._lost is not None:
+                raise self._lost  # broken, which is no end
         taken = bytes(self._view[self._start : self._end])
         self._start = self._end
         return taken

@@ -148,7 +148,7 @@ class _ResumingReader:
 
 
 class RetryingDestination(_Retrying):
-    """A Destination that tries again, except for ``check``, ``create_upload``, ``upload_part`` and ``complete_upload``."""
+    """A Destination that tries again, but for ``check`` and the ways into and out of an upload (see above)."""
 
     def __init__(self, destination: Destination, policy: RetryPolicy, noticed: Noticed) -> None:
         super().__init__(policy, noticed)

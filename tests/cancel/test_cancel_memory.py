@@ -1,4 +1,4 @@
-"""Cancelled at every step of the event loop: nothing half-done shows, nothing is lost, and the same command finishes."""
+"""Cancelled at every step of the event loop: nothing half-done shows, nothing is lost, then it finishes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from asynccopy.errors import AsyncCopyError
 from asynccopy.model import OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
-from asynccopy.storage.interface import Destination, Source
+from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from asynccopy.storage.retrying import RetryingDestination, RetryingSource
 from asynccopy.transfer.copy import Copier, Verify
@@ -23,7 +23,7 @@ Step = Callable[[str, str, tuple[Any, ...]], Awaitable[None]]
 
 
 class Wrapped:
-    """Looks like the side it wraps. ``step(name, "before" | "after", args)`` is awaited around every call and every read."""
+    """Looks like the side it wraps. ``step(name, "before" | "after", args)`` goes around every call and read."""
 
     def __init__(self, inner: object, step: Step) -> None:
         self._inner = inner
@@ -44,8 +44,8 @@ class Wrapped:
 
 
 _CALLS = frozenset(
-    "check status list open checksum block_lengths put create_upload upload_part complete_upload abort_upload list_uploads"
-    " head delete".split()
+    {"check", "status", "list", "open", "checksum", "block_lengths", "put", "create_upload", "upload_part"}
+    | {"complete_upload", "abort_upload", "list_uploads", "head", "delete"}
 )
 
 
@@ -85,9 +85,7 @@ class MemoryLog:
         await asyncio.sleep(0)
         assert self.kept is not None
         self.sent[receipt.number] += 1
-        self.kept = OpenUpload(
-            self.kept.upload_id, self.kept.part_size, self.kept.version, (*self.kept.parts, receipt)
-        )
+        self.kept = OpenUpload(self.kept.upload_id, self.kept.part_size, self.kept.version, (*self.kept.parts, receipt))
         await asyncio.sleep(0)
 
     async def drop_upload(self) -> None:
@@ -123,11 +121,11 @@ class Bench:
     def _side(
         self, verify: Verify, part_size: int | None, concurrency: int, policy: RetryPolicy, checksum: Any
     ) -> None:
-        from asynccopy.storage.interface import Capabilities
-
-        self.source: Source = RetryingSource(cast(Source, Wrapped(self.inner_source, self._step)), policy, self._notice)
+        self.source: Source = RetryingSource(
+            cast("Source", Wrapped(self.inner_source, self._step)), policy, self._notice
+        )
         self.destination: Destination = RetryingDestination(
-            cast(Destination, Wrapped(self.inner_destination, self._step)), policy, self._notice
+            cast("Destination", Wrapped(self.inner_destination, self._step)), policy, self._notice
         )
         prover = Prover(self.source, self.destination, Capabilities(checksum), verify, policy, self._notice)
         self.budget = asyncio.Semaphore(concurrency)

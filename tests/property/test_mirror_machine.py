@@ -124,8 +124,8 @@ class Mirroring(RuleBasedStateMachine):
             journal = await Journal.open(Path(self.folder.name) / "j", source="s", destination="d")
             try:
                 await Mirror(
-                    cast(Source, Wrapped(self.source, stepping)),
-                    cast(Destination, Wrapped(self.destination, stepping)),
+                    cast("Source", Wrapped(self.source, stepping)),
+                    cast("Destination", Wrapped(self.destination, stepping)),
                     journal,
                     selection=Selection(empty_directories=False),
                     options=CopyOptions(concurrency=3, part_size=MIB),
@@ -148,5 +148,5 @@ class _Crash(Exception):
 
 TestMirroring = Mirroring.TestCase
 TestMirroring.settings = settings(
-    max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -49,12 +49,13 @@ class Progress:
             return Progress(frozenset(), frozenset(), 0)
         connection = sqlite3.connect(copy)
         path = "iif(d.path = '', f.name, d.path || '/' || f.name)"
-        joined = "files f JOIN directories d ON d.id = f.directory"
+        tables = "directories d JOIN files f ON f.directory = d.id"
         try:
-            done = connection.execute(f"SELECT {path} FROM {joined} WHERE f.state = 1").fetchall()
-            parts = connection.execute(f"SELECT {path}, number FROM parts p JOIN {joined} ON f.id = p.file").fetchall()
+            done = connection.execute(f"SELECT {path} FROM {tables} WHERE f.state = 1").fetchall()
+            parts = connection.execute(f"SELECT {path}, number FROM {tables} JOIN parts p ON p.file = f.id").fetchall()
             [[left]] = connection.execute("SELECT coalesce(sum(length), 0) FROM files WHERE state <> 1").fetchall()
-        except sqlite3.OperationalError:  # killed before it had tables
+        except sqlite3.OperationalError as error:
+            assert "no such table" in str(error)  # killed before it was made
             return Progress(frozenset(), frozenset(), 0)
         finally:
             connection.close()
@@ -75,14 +76,14 @@ class Sent:
         parts: Counter[tuple[str, int]] = Counter()
         lines = log.read_text().splitlines() if log.exists() else []
         for line in lines[since:]:
-            found = re.search(r'"PUT (\S+)[^"]*" 200 ', line)
-            if found is None or not unquote(found[1]).startswith(f"/{bucket}/{prefix}"):
+            found = re.search(r" s3_(PutObject|UploadPart) .* (/\S*) 200 ", line)
+            url = urlsplit(found[2] if found else "")
+            path = unquote(url.path)
+            if found is None or not path.startswith(f"/{bucket}/{prefix}") or path.endswith("/.asynccopy-probe"):
                 continue
-            url = urlsplit(found[1])
-            key = unquote(url.path).removeprefix(f"/{bucket}/{prefix}")
-            query = parse_qs(url.query)
-            if "partNumber" in query:
-                parts[key, int(query["partNumber"][0])] += 1
+            key = path.removeprefix(f"/{bucket}/{prefix}")
+            if found[1] == "UploadPart":
+                parts[key, int(parse_qs(url.query)["partNumber"][0])] += 1
             else:
                 objects[key] += 1
         return Sent(objects, parts, len(lines))
@@ -91,7 +92,7 @@ class Sent:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_killed_at_twenty_random_moments(
-    hdfs: Hdfs, root: str, gateway: LoggedGateway, bucket: str, program: Program, record_property: pytest.FixtureRequest
+    hdfs: Hdfs, root: str, gateway: LoggedGateway, bucket: str, program: Program
 ) -> None:
     chance = random.Random(42)
     files = small_files(600, 40_000, directories=12)
@@ -110,14 +111,14 @@ def test_killed_at_twenty_random_moments(
     assert program.run("--version").code == 0
     startup = 2 * (time.monotonic() - before)
     seen = Progress(frozenset(), frozenset(), total)
-    log_at, again = 0, []
+    log_at, again, moments = 0, [], []
     kills = lost = 0
     while True:
         running = program.start_copy(*command)
         if kills < KILLS:
             # Uniform over what is left, shared among the kills to come, so that they spread over the whole job.
-            span = startup + 2 * (seen.left or total) / RATE / (KILLS - kills + 1)
-            time.sleep(chance.uniform(0, span))
+            share = (seen.left or total) / RATE / (KILLS - kills + 4)
+            time.sleep(chance.uniform(0, 2 * (startup + share)))
         else:
             running.process.wait(100)
         was_running = running.runs
@@ -132,6 +133,7 @@ def test_killed_at_twenty_random_moments(
         if not was_running:
             break
         kills += 1
+        moments.append(f"{len(now.done)}+{len(now.parts)}")
     ended = running.wait()
     assert ended.code == 0, ended.err
     assert kills == KILLS
@@ -142,14 +144,18 @@ def test_killed_at_twenty_random_moments(
     twice = sum(everything.objects.values()) - len(everything.objects)
     parts_twice = sum(everything.parts.values()) - len(everything.parts)
     print(
+        f"files+parts done at each kill: {' '.join(moments)}\n"
         f"{kills} kills: {wrong} wrong, {lost} lost, {len(again)} sent again after being reported done; sent twice because"
         f" they were in flight: {twice} small files, {parts_twice} parts of {len(everything.parts)}"
     )
     assert (wrong, lost, again) == (0, 0, [])
+    assert len(set(moments)) > KILLS / 3, "the kills were all at the same place"
     assert set(found) == set(wanted)
     assert set(gateway.read_back(bucket)) - set(found) == {"k/empty/", "k/big/empty/"}
     assert gateway.open_uploads(bucket) == []
-    assert parts_twice <= 3 * kills
+    assert set(everything.objects) | {key for key, _ in everything.parts} == {*manifest, "empty/", "big/empty/"}
+    assert len(everything.parts) == 4 * 7
+    assert twice + parts_twice <= 3 * kills, "more than was in flight"
     counted = ended.counted()
     assert counted["expected"] == len(manifest) == counted.get("copied", 0) + counted.get("skipped", 0)
     again_ended = program.copy(*command)
@@ -248,7 +254,8 @@ def test_two_signals_stop_at_once(
     manifest = fill(hdfs.http, hdfs.user, root, files)
     source, destination = hdfs.url + root, f"s3://{bucket}"
     running = program.start_copy(source, destination, "--bandwidth", "1MiB/s")
-    eventually(lambda: gateway.open_uploads(bucket))
+    eventually(lambda: len(gateway.open_uploads(bucket)) >= 4)
+    time.sleep(1.0)
     running.signal(number)
     time.sleep(1.0)
     assert running.runs, "the first signal must let the ranges in flight finish"
@@ -268,7 +275,7 @@ def test_two_signals_stop_at_once(
 def test_two_at_once_are_one_too_many(hdfs: Hdfs, root: str, versitygw: Store, bucket: str, program: Program) -> None:
     manifest = fill(hdfs.http, hdfs.user, root, {"big": Content(3, 12 * MIB), "small": Content(4, 1_000)})
     source, destination = hdfs.url + root, f"s3://{bucket}"
-    running = program.start_copy(source, destination, "--bandwidth", "4MiB/s")
+    running = program.start_copy(source, destination, "--bandwidth", "3MiB/s")
     eventually(lambda: versitygw.open_uploads(bucket))
     second = program.copy(source, destination)
     assert second.code == 4, second.err

@@ -181,33 +181,19 @@ async def test_a_source_that_changes_at_any_step_is_never_mixed(change: str, *, 
     body, other = (LARGE, OTHER) if large else (SMALL, OTHER[: len(SMALL)])
     outcomes = set()
     for k in range(1000):
-        steps = 0
-
-        async def step(name: str, when: str, args: tuple[Any, ...], k: int = k) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == k:
-                match change:
-                    case "replace":
-                        bench.inner_source.put("d/f", other)
-                    case "append":
-                        bench.inner_source.append("d/f", b"more")
-                    case "touch":
-                        bench.inner_source.put("d/f", body)
-                    case "remove":
-                        bench.inner_source.remove("d/f")
-
-        bench = Bench(*sides(body), step, part_size=MIB)
+        source, destination = sides(body)
+        at = Changing(source, change, k, body, other)
+        bench = Bench(source, destination, at, part_size=MIB)
         log = MemoryLog()
         try:
             await bench.copy("d/f", log)
             assert_equal(bench, body)
             outcomes.add("copied")
         except (SourceChanged, NotFound) as error:
-            assert bench.inner_destination.objects == {}
+            assert destination.objects == {}
             outcomes.add(type(error).__name__)
             await assert_nothing_left(bench, log)
-        if k > steps:
+        if k > at.steps:
             break
     else:
         pytest.fail("never came to an end")
@@ -215,13 +201,39 @@ async def test_a_source_that_changes_at_any_step_is_never_mixed(change: str, *, 
     assert outcomes & {"SourceChanged", "NotFound"}
 
 
+class Changing:
+    """Changes the file at the k-th step."""
+
+    def __init__(self, source: MemorySource, change: str, k: int, body: bytes, other: bytes) -> None:
+        self.source, self.change, self.k, self.body, self.other = source, change, k, body, other
+        self.steps = 0
+
+    async def __call__(self, name: str, when: str, args: tuple[Any, ...]) -> None:
+        self.steps += 1
+        if self.steps != self.k:
+            return
+        match self.change:
+            case "replace":
+                self.source.put("d/f", self.other)
+            case "append":
+                self.source.append("d/f", b"more")
+            case "touch":
+                self.source.put("d/f", self.body)
+            case "remove":
+                self.source.remove("d/f")
+
+
 # --- a destination that fails -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("error", [ConnectionLost, Throttled, Unreachable])
-@pytest.mark.parametrize("name", ["put", "create_upload", "upload_part", "complete_upload", "status", "checksum", "head"])
-async def test_one_failure_anywhere_and_a_lost_reply_anywhere(name: str, error: type[AsyncCopyError], when: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["put", "create_upload", "upload_part", "complete_upload", "status", "checksum", "head"]
+)
+async def test_one_failure_anywhere_and_a_lost_reply_anywhere(
+    name: str, error: type[AsyncCopyError], when: str
+) -> None:
     for body in (SMALL, LARGE):
         fault = Once(name, when, error)
         bench = Bench(*sides(body), fault)

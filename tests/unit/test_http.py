@@ -24,6 +24,8 @@ from asynccopy.model import ByteRange
 from asynccopy.storage.http import BUFFER, HttpDoor, Origin, Response
 from asynccopy.storage.memory.reader import MemoryReader
 
+pytestmark = pytest.mark.filterwarnings("ignore:Overriding the:DeprecationWarning")
+
 Script = Callable[[StreamReader, StreamWriter], Awaitable[None]]
 
 
@@ -92,6 +94,9 @@ def saying(*answers: bytes, close: bool = False) -> Callable[[Server], Script]:
 def ok(body: bytes = b"", *headers: str) -> bytes:
     lines = "".join(f"{header}\r\n" for header in headers)
     return f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture
@@ -190,9 +195,9 @@ async def test_what_comes_unasked_spoils_a_kept_connection(door: HttpDoor) -> No
 @pytest.mark.parametrize(
     ("answer", "body"),
     [
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789"),
+        (CHUNKED + b"3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\na\r\n0\r\nX-Trailer: 1\r\n\r\n", b"a"),
-        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz", b"z"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ok(b"z"), b"z"),
         (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\nz", b"z"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
     ],
@@ -227,6 +232,30 @@ async def test_a_body_that_ends_with_the_connection(door: HttpDoor) -> None:
     body = os.urandom(300_000)
     async with serving(saying(b"HTTP/1.1 200 OK\r\n\r\n" + body, close=True)) as server:
         assert (await get(door, server)).body == body
+
+
+async def test_a_body_that_ends_with_a_reset_or_a_stall_is_not_taken_for_whole(door: HttpDoor) -> None:
+    """Without a length only the orderly end of the connection is the end of the body."""
+
+    def script(server: Server) -> Script:
+        async def run(reader: StreamReader, writer: StreamWriter) -> None:
+            await server.head(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1000)
+            await writer.drain()
+            await asyncio.sleep(0.1)
+            if server.connections == 1:
+                linger(writer)
+                writer.transport.abort()
+            else:
+                await asyncio.sleep(10)
+
+        return run
+
+    async with serving(script) as server:
+        with pytest.raises(ConnectionLost):
+            await get(door, server)
+        with pytest.raises(Stalled):
+            await get(door, server)
 
 
 async def test_a_large_message(door: HttpDoor) -> None:
@@ -523,7 +552,9 @@ async def test_an_upload_that_nobody_takes_is_a_stall(door: HttpDoor, monkeypatc
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_an_upload_taken_slowly_is_no_stall(door: HttpDoor, monkeypatch: pytest.MonkeyPatch, *, streamed: bool) -> None:
+async def test_an_upload_taken_slowly_is_no_stall(
+    door: HttpDoor, monkeypatch: pytest.MonkeyPatch, *, streamed: bool
+) -> None:
     """As long as more than 1 KiB/s pass it goes on, and the server's time to answer begins after the body."""
     async with narrow(swallowing(150_000, BUFFER), monkeypatch) as server:
         if streamed:
@@ -665,7 +696,9 @@ async def test_an_unfinished_upload_ends_by_a_reset(stopped_by: str) -> None:
         size = 10 * BUFFER
         if stopped_by == "short body":
             with pytest.raises(ShortRead):
-                await door.upload(server.origin, "PUT", "/", (), size, MemoryReader(bytes(BUFFER), ByteRange(0, BUFFER)))
+                await door.upload(
+                    server.origin, "PUT", "/", (), size, MemoryReader(bytes(BUFFER), ByteRange(0, BUFFER))
+                )
         else:
             task = asyncio.create_task(door.upload(server.origin, "PUT", "/", (), size, Slowly(size, 0.05)))
             await until(lambda: server.requests)

@@ -64,8 +64,8 @@ class Job:
                 await step(name, when, args)
 
         mirror = Mirror(
-            cast(Source, Wrapped(self.source, both)),
-            cast(Destination, Wrapped(self.destination, both)),
+            cast("Source", Wrapped(self.source, both)),
+            cast("Destination", Wrapped(self.destination, both)),
             journal or self.journal,
             selection=selection or Selection(),
             options=CopyOptions(**{"concurrency": 4, "part_size": MIB, **options}),
@@ -170,7 +170,9 @@ async def test_a_wrong_part_size_is_told_before_anything_is_written(job: Job) ->
 
 
 @pytest.mark.parametrize("error", [PermissionDenied, ConnectionLost])
-async def test_a_directory_that_cannot_be_listed_is_named_and_the_others_go_on(job: Job, error: type[AsyncCopyError]) -> None:
+async def test_a_directory_that_cannot_be_listed_is_named_and_the_others_go_on(
+    job: Job, error: type[AsyncCopyError]
+) -> None:
     async def step(name: str, when: str, args: tuple[Any, ...]) -> None:
         if name == "list" and args[0] == "b/d":
             raise error("injected")
@@ -406,6 +408,30 @@ async def test_three_thousand_files_are_copied_once_each_by_a_bounded_number_of_
     assert job.destination.objects == files
     assert set(job.sent.values()) == {1}
     assert (progress.copied_files, progress.skipped_files) == (1300, 2000)
+
+
+async def test_rows_that_are_settled_while_they_are_read_are_not_claimed_again(journal: Journal) -> None:
+    class LateReader:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(journal, name)
+
+        async def pending(self, after: int, limit: int) -> Any:
+            rows = await journal.pending(after, limit)
+            if after == 0:  # the look back at the rows before the cursor
+                await asyncio.sleep(0.05)
+            return rows
+
+    files = {f"{n}": b"%d" % n for n in range(60)}
+    job = Job(journal, MemorySource(files, page_size=7), MemoryDestination())
+
+    async def step(name: str, when: str, args: tuple[Any, ...]) -> None:
+        if name == "put":
+            await asyncio.sleep(0.02)
+
+    progress = await job.run(step, journal=LateReader(), concurrency=20)
+    assert job.destination.objects == files
+    assert set(job.sent.values()) == {1}
+    assert progress.copied_files == 60
 
 
 async def test_the_plan_is_what_copy_would_copy(job: Job) -> None:

@@ -39,12 +39,15 @@ def test_any_length_fits(length: int, block: int) -> None:
     assert_takes(length, part_size(length, block, S3))
 
 
-@pytest.mark.parametrize(("block", "size"), [(MIB, 64), (3 * MIB, 66), (64 * MIB, 64), (128 * MIB, 128), (256 * MIB, 256)])
+@pytest.mark.parametrize(
+    ("block", "size"),
+    [(MIB, 64), (3 * MIB, 66), (64 * MIB, 64), (128 * MIB, 128), (256 * MIB, 256), (512 * MIB, 512), (GIB, 1024)],
+)
 def test_parts_are_whole_blocks(block: int, size: int) -> None:
-    assert part_size(GIB, block, S3) == size * MIB
+    assert part_size(4 * GIB, block, S3) == size * MIB
 
 
-@pytest.mark.parametrize("block", [0, 512 * MIB, GIB])
+@pytest.mark.parametrize("block", [0, GIB + MIB, 8 * GIB])
 def test_huge_or_unknown_blocks_are_cut(block: int) -> None:
     assert part_size(4 * GIB, block, S3) == 64 * MIB
 

@@ -54,7 +54,9 @@ def test_refused_destinations(url: str) -> None:
         open_destination(url, ENDPOINT)
 
 
-@pytest.mark.parametrize("endpoint", ["nn:9870", "ftp://h", "http://", "http://h:99999", "http://u:secret@h", "http://h?x=1"])
+@pytest.mark.parametrize(
+    "endpoint", ["nn:9870", "ftp://h", "http://", "http://h:99999", "http://u:secret@h", "http://h?x=1"]
+)
 def test_refused_endpoints(endpoint: str) -> None:
     with pytest.raises(UsageError) as raised:
         open_destination("s3://bucket/x", Settings(s3_endpoint=endpoint))
@@ -80,7 +82,12 @@ async def test_hdfs_urls(url: str, normal: str, name: str) -> None:
 
 async def test_keys_are_made_of_a_prefix_and_the_whole_path() -> None:
     """Two paths never share a key: the prefix is one and the same, the rest is the path itself."""
-    for url, prefix in (("s3://bucket", ""), ("s3://bucket/", ""), ("s3://bucket/p", "p/"), ("s3://bucket/p/q/", "p/q/")):
+    for url, prefix in (
+        ("s3://bucket", ""),
+        ("s3://bucket/", ""),
+        ("s3://bucket/p", "p/"),
+        ("s3://bucket/p/q/", "p/q/"),
+    ):
         destination = open_destination(url, ENDPOINT)
         assert destination.prefix == prefix
         await destination.aclose()

@@ -67,7 +67,10 @@ async def read(source: RetryingSource, range: ByteRange, size: int) -> bytes:
 
 
 @given(
-    st.lists(st.integers(0, 3000), max_size=6), st.integers(1, 4000), st.integers(0, len(BODY) - 1), st.integers(0, len(BODY))
+    st.lists(st.integers(0, 3000), max_size=6),
+    st.integers(1, 4000),
+    st.integers(0, len(BODY) - 1),
+    st.integers(0, len(BODY)),
 )
 @settings(max_examples=80, deadline=None)
 async def test_a_read_goes_on_at_the_broken_byte(breaks: list[int], size: int, offset: int, length: int) -> None:

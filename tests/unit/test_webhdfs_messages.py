@@ -35,7 +35,9 @@ def answer(document: Any, status: int = 200, headers: dict[str, str] = JSON) -> 
 
 
 def remote(exception: str, message: str = "", status: int = 403) -> Response:
-    return answer({"RemoteException": {"exception": exception, "javaClassName": "x." + exception, "message": message}}, status)
+    return answer(
+        {"RemoteException": {"exception": exception, "javaClassName": "x." + exception, "message": message}}, status
+    )
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
@@ -59,7 +61,12 @@ def remote(exception: str, message: str = "", status: int = 403) -> Response:
         (403, "SecurityException", "Failed to obtain user group information: InvalidToken", CredentialsRefused),
         (403, "AuthorizationException", "User: a is not allowed to impersonate b", CredentialsRefused),
         (403, "InvalidToken", "token is expired", CredentialsRefused),
-        (400, "IllegalArgumentException", 'Invalid value for webhdfs parameter "op": No enum', messages.UnknownOperation),
+        (
+            400,
+            "IllegalArgumentException",
+            'Invalid value for webhdfs parameter "op": No enum',
+            messages.UnknownOperation,
+        ),
         (400, "IllegalArgumentException", "Failed to parse offset", Refused),
         (400, "UnsupportedOperationException", "op is null", Refused),
         (403, "InvalidPathException", "Invalid path name Invalid file name: /a:b", Refused),
@@ -100,7 +107,11 @@ def test_a_message_of_any_length_stays_one_short_line() -> None:
 
 
 def redirected(location: Any, asking: Origin = NAMENODE) -> messages.Redirect:
-    in_header = messages.redirect(Response(307, {"location": location}, b""), asking, "asked") if isinstance(location, str) else None
+    in_header = (
+        messages.redirect(Response(307, {"location": location}, b""), asking, "asked")
+        if isinstance(location, str)
+        else None
+    )
     in_body = messages.redirect(answer({"Location": location}), asking, "asked")
     assert in_header in (None, in_body)
     return in_body
@@ -223,7 +234,15 @@ def test_what_is_no_unicode_is_refused_by_name() -> None:
 
 
 def entry(name: str, kind: str = "FILE", **more: Any) -> dict[str, Any]:
-    return {"pathSuffix": name, "type": kind, "length": 5, "modificationTime": 7, "blockSize": 512, "fileId": 9, "owner": "me"} | more
+    return {
+        "pathSuffix": name,
+        "type": kind,
+        "length": 5,
+        "modificationTime": 7,
+        "blockSize": 512,
+        "fileId": 9,
+        "owner": "me",
+    } | more
 
 
 def batch(entries: list[dict[str, Any]], remaining: int) -> Response:
@@ -278,7 +297,13 @@ def test_unreadable_answers(body: bytes, headers: dict[str, str], kind: type[Asy
 
 def test_checksums() -> None:
     md5 = "0123456789ABCDEF" * 2
-    document = {"FileChecksum": {"algorithm": "MD5-of-0MD5-of-512CRC32C", "bytes": "00000200" + "0" * 16 + md5 + "00" * 4, "length": 28}}
+    document = {
+        "FileChecksum": {
+            "algorithm": "MD5-of-0MD5-of-512CRC32C",
+            "bytes": "00000200" + "0" * 16 + md5 + "00" * 4,
+            "length": 28,
+        }
+    }
     assert messages.file_checksum(answer(document), "x") == FileChecksum("MD5-of-0MD5-of-512CRC32C", md5.lower())
     document["FileChecksum"] |= {"algorithm": "COMPOSITE-CRC32C", "bytes": "DEADBEEF"}
     assert messages.file_checksum(answer(document), "x") == FileChecksum("COMPOSITE-CRC32C", "deadbeef")

@@ -48,7 +48,7 @@ class LocalSource:
             with told("", READING):
                 await in_thread(_prove_readable, self._root)
         except NotFound as error:
-            raise NotThere(f"there is no file or directory {self._root!r}") from error
+            raise NotThere(f"there is no file or directory {self._root!r}", hint="check the source path") from error
         except PermissionDenied as error:
             raise CredentialsRefused(error.message) from error
         return root

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from asynccopy.errors import CredentialsRefused, NotFound, NotThere, PermissionDenied, WrongServer
+from asynccopy.errors import CredentialsRefused, NotFound, NotThere, PermissionDenied, Refused, WrongServer
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Origin
 from asynccopy.storage.interface import Reader
@@ -43,6 +43,8 @@ class WebHdfsSource:
             raise CredentialsRefused(
                 f"{self.url}: {error}", hint="check HADOOP_USER_NAME and the rights on the path"
             ) from error
+        except Refused as error:  # a DataNode's port: it speaks WebHDFS, but knows no GETFILESTATUS
+            raise WrongServer(f"{self.url}: no NameNode answers: {error}") from error
 
     async def status(self, path: str) -> FileStatus:
         response = await self._client.get("GETFILESTATUS", self._absolute(path))
