@@ -1,6 +1,7 @@
-"""The real servers as fixtures, each started at most once per worker process; a test gets a directory and a bucket of its own.
+"""The real servers as fixtures, each started at most once per worker process.
 
-A pytest plugin (see tests/conftest.py), so that every folder shares the same servers. A test that uses one is ``real``.
+A pytest plugin (see tests/conftest.py), so that every folder shares the same servers. A test that uses one is ``real``,
+and gets a directory and a bucket of its own.
 
 What cannot run is skipped with the reason, unless ASYNCCOPY_REQUIRE_REAL=1: then it fails, so that nobody takes an
 empty run for a passed one.

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from asynccopy.errors import JournalDamaged, JournalError, JournalFull, JournalLocked, UsageError
 
 APPLICATION_ID = 0x61637079  # 'acpy'
-_CACHE = "PRAGMA cache_size = -16384"  # 16 MB: as fast as 256 MB over ten million rows, because access follows the ids
+_CACHE = "PRAGMA cache_size = -4096"  # 4 MB: more is no faster, because access follows the ids
 _WRITER = ("PRAGMA synchronous = FULL", _CACHE, "PRAGMA wal_autocheckpoint = 4000", "PRAGMA foreign_keys = ON")
 _READER = ("PRAGMA query_only = ON", _CACHE)
 _DISK = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

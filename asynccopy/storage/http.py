@@ -1,4 +1,4 @@
-"""The one HTTP door: connections kept and found again, stalls noticed, foreign exceptions mapped.
+"""The one HTTP door: a message out and its answer in, or a body streamed either way.
 
 Redirects are never followed here: an answer of 3xx is an answer. No status is an error here either: what a status
 means is the business of the backend that asked.
@@ -7,46 +7,23 @@ means is the business of the backend that asked.
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Sequence
-from typing import Final, Self
+from typing import Final
 
 from msgspec import Struct
 
-from asynccopy.errors import ConnectionLost, ShortRead, Stalled, Unreachable, WrongServer
+from asynccopy.errors import ConnectionLost, ShortRead, WrongServer
 from asynccopy.storage.connection import Connection
 from asynccopy.storage.interface import Reader
+from asynccopy.storage.pool import Lease, Origin, Pool
 
 BUFFER: Final = 256 * 1024
 """Two of these carry an upload of any size. 64 KiB costs a fifth more CPU, 1 MiB leaves the second-level cache."""
 MESSAGE: Final = 64 << 20
 """The largest answer that is usually read as one message; a page of a listing has about 1 MB."""
-CONNECT: Final = 10.0
-IDLE: Final = 8.0
-"""Seconds after which an unused connection is not trusted any more: servers close them, and tell too late."""
-RESOLVED: Final = 30.0
-FLOOR: Final = 1024
-"""Bytes per second below which a transfer counts as stalled."""
 
 Headers = Sequence[tuple[str, str]]
-
-
-class Origin(Struct, frozen=True):
-    """Where a server is: ``scheme`` is http or https."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def netloc(self) -> str:
-        default = 443 if self.scheme == "https" else 80
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == default else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.netloc}"
 
 
 class Response(Struct, frozen=True):
@@ -58,7 +35,7 @@ class Response(Struct, frozen=True):
 
 
 class HttpDoor:
-    """A pool of connections to any number of origins. Not for use by two loops.
+    """Requests to any number of origins. Not for use by two loops.
 
     ``stall``: seconds without progress (1 KiB/s) after which a transfer is given up. ``reset``: connections end by a
     reset, see ``Connection.reset_on_close``. Every method raises Unreachable, ConnectionLost, ShortRead, Stalled,
@@ -68,15 +45,8 @@ class HttpDoor:
     def __init__(
         self, *, connections: int = 1024, stall: float = 30.0, tls: ssl.SSLContext | None = None, reset: bool = False
     ) -> None:
-        self._slots = asyncio.Semaphore(connections)
-        self._stall = stall
-        self._tls = tls
-        self._reset = reset
-        self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
-        self._busy: set[Connection] = set()
-        self._addresses: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self.pool = Pool(connections=connections, stall=stall, tls=tls, reset=reset)
         self._buffers: list[bytearray] = []
-        self._watch: asyncio.TimerHandle | None = None
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -97,7 +67,7 @@ class HttpDoor:
         """
         head = _head(origin, method, target, headers, len(body) if body or method in ("PUT", "POST") else None)
         for fresh in (False, True):
-            async with _Borrowed(self, origin, fresh) as lease:
+            async with self.pool.lease(origin, fresh=fresh) as lease:
                 connection = lease.connection
                 try:
                     connection.write(head)
@@ -106,9 +76,8 @@ class HttpDoor:
                         await _sent(connection)  # the time to answer begins when the request is complete
                     response, keep = await self._answer(connection, method, patience, limit or MESSAGE)
                 except (ConnectionLost, ShortRead):
-                    if lease.reused and not connection.answered:
-                        # a kept connection that the server had closed meanwhile: all our messages may be repeated
-                        continue
+                    if lease.reused and not connection.answered and method != "POST":
+                        continue  # a kept connection that the server had closed meanwhile: what may be repeated, is
                     raise
                 lease.keep = keep
                 return response
@@ -126,7 +95,7 @@ class HttpDoor:
         patience: float | None = None,
     ) -> Response:
         """Stream ``size`` bytes pulled from ``body`` through two buffers; what ``body`` raises comes out unchanged."""
-        async with _Borrowed(self, origin, False) as lease:
+        async with self.pool.lease(origin) as lease:
             connection = lease.connection
             connection.write(_head(origin, method, target, headers, size))
             buffers = [self._buffers.pop() if self._buffers else bytearray(BUFFER) for _ in range(2)]
@@ -157,8 +126,8 @@ class HttpDoor:
         """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (body of an error, b""
         otherwise).
         """
-        lease = _Borrowed(self, origin, True)
-        connection = (await lease.__aenter__()).connection
+        lease = await self.pool.lease(origin, fresh=True).take()
+        connection = lease.connection
         try:
             connection.write(_head(origin, method, target, headers, None))
             status, fields, keep = await self._await_head(connection, None)
@@ -175,19 +144,12 @@ class HttpDoor:
         return response
 
     async def aclose(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-        for kept in self._idle.values():
-            for _, connection in kept:
-                connection.abort()
-        self._idle.clear()
-        for connection in list(self._busy):
-            connection.fail(ConnectionLost(f"{connection.name}: the door was closed"))
+        self.pool.close()
 
     # --- answers -------------------------------------------------------------------------------------------------
 
     async def _await_head(self, connection: Connection, patience: float | None) -> tuple[int, dict[str, str], bool]:
-        connection.deadline = asyncio.get_running_loop().time() + (self._stall if patience is None else patience)
+        connection.deadline = asyncio.get_running_loop().time() + (self.pool.stall if patience is None else patience)
         try:
             return await connection.read_head()
         finally:
@@ -203,140 +165,13 @@ class HttpDoor:
         bounded = "content-length" in headers or "transfer-encoding" in headers
         return Response(status, headers, body), keep and bounded
 
-    # --- connections ---------------------------------------------------------------------------------------------
-
-    async def _connect(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
-        tls = self._context() if origin.scheme == "https" else None
-        failure: OSError | TimeoutError | None = None
-        for address in await self._resolve(origin):
-            try:
-                async with asyncio.timeout(CONNECT):
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(loop, str(origin)),
-                        address,
-                        origin.port,
-                        ssl=tls,
-                        server_hostname=origin.host if tls else None,
-                    )
-            except ssl.SSLError as error:
-                raise WrongServer(f"{origin}: TLS refused: {error.reason or error}") from error
-            except (OSError, TimeoutError) as error:
-                failure = error
-                continue
-            if self._reset:
-                connection.reset_on_close()
-            return connection
-        text = "no answer within 10 s" if isinstance(failure, TimeoutError) else _os_text(failure)
-        raise Unreachable(f"{origin}: cannot connect: {text}") from failure
-
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        return self._tls
-
-    async def _resolve(self, origin: Origin) -> list[str]:
-        """Addresses of the host, remembered for 30 s: a look-up costs a thread hop, and DataNodes get a connection per
-        range.
-        """
-        loop = asyncio.get_running_loop()
-        key = (origin.host, origin.port)
-        known = self._addresses.get(key)
-        if known is not None and known[0] > loop.time():
-            return known[1]
-        try:
-            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # a name like a..b is no IDNA
-            raise Unreachable(f"{origin}: cannot resolve the host name: {_os_text(error)}") from error
-        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-        self._addresses[key] = (loop.time() + RESOLVED, addresses)
-        return addresses
-
-    def _kept(self, origin: Origin) -> Connection | None:
-        kept = self._idle.get(origin)
-        oldest = asyncio.get_running_loop().time() - IDLE
-        while kept:
-            since, connection = kept.pop()
-            if since >= oldest and connection.reusable:
-                return connection
-            connection.abort()
-        return None
-
-    def _start_watch(self) -> None:
-        if self._watch is None:
-            loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(min(1.0, self._stall / 4), self._look)
-
-    def _look(self) -> None:
-        """End every connection that somebody waits on in vain. One timer for all of them."""
-        self._watch = None
-        now = asyncio.get_running_loop().time()
-        for connection in list(self._busy):
-            if connection.deadline is not None:
-                if connection.waiting and now > connection.deadline:
-                    connection.fail(Stalled(f"{connection.name}: no answer in time"))
-            elif not connection.waiting:
-                connection.mark = 0.0
-            elif connection.mark == 0.0:
-                connection.mark, connection.mark_moved = now, connection.passed
-            elif now - connection.mark >= self._stall:
-                if connection.passed - connection.mark_moved < FLOOR * self._stall:
-                    connection.fail(Stalled(f"{connection.name}: less than {FLOOR} bytes/s for {self._stall:.0f} s"))
-                connection.mark, connection.mark_moved = now, connection.passed
-        if self._busy:
-            self._start_watch()
-
-
-class _Borrowed:
-    """A connection taken out of the pool. It goes back only when ``keep`` was set: anything else ends it."""
-
-    __slots__ = ("_door", "_fresh", "_origin", "connection", "keep", "reused")
-
-    def __init__(self, door: HttpDoor, origin: Origin, fresh: bool) -> None:
-        self._door = door
-        self._origin = origin
-        self._fresh = fresh
-        self.keep = False
-
-    async def __aenter__(self) -> Self:
-        door = self._door
-        await door._slots.acquire()
-        try:
-            kept = None if self._fresh else door._kept(self._origin)
-            self.reused = kept is not None
-            self.connection = kept or await door._connect(self._origin)
-        except BaseException:
-            door._slots.release()
-            raise
-        self.connection.mark = 0.0
-        door._busy.add(self.connection)
-        door._start_watch()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self.release()
-
-    def release(self) -> None:
-        door = self._door
-        if self.connection not in door._busy:
-            return
-        door._busy.discard(self.connection)
-        door._slots.release()
-        if self.keep and self.connection.reusable:
-            self.connection.listen()
-            now = asyncio.get_running_loop().time()
-            door._idle.setdefault(self._origin, []).append((now, self.connection))
-        else:
-            self.connection.abort()
-
 
 class _Body:
     """The Reader over an answer of known length."""
 
     __slots__ = ("_keep", "_lease", "_left")
 
-    def __init__(self, lease: _Borrowed, length: int, keep: bool) -> None:
+    def __init__(self, lease: Lease, length: int, keep: bool) -> None:
         self._lease = lease
         self._left = length
         self._keep = keep
@@ -415,11 +250,3 @@ async def _chunked(connection: Connection, limit: int) -> bytes:
         chunk = bytearray(size + 2)
         await connection.read_exactly(memoryview(chunk))
         body += chunk[:size]
-
-
-def _os_text(error: BaseException | None) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error) or type(error).__name__

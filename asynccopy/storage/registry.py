@@ -80,7 +80,7 @@ def _unknown(url: str, scheme: str) -> UsageError:
 
 
 def _webhdfs(url: str, scheme: str, settings: Settings) -> Source:
-    from asynccopy.storage.http import Origin
+    from asynccopy.storage.pool import Origin
     from asynccopy.storage.webhdfs.source import WebHdfsSource
 
     # Not urlsplit: an HDFS path may hold ? and #, and it is written as it is, as in `hdfs dfs`.

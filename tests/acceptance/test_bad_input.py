@@ -64,9 +64,9 @@ def page() -> Iterator[int]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_PUT = do_HEAD = do_GET
+        do_POST = do_PUT = do_HEAD = do_GET  # noqa: N815 - the library's own naming
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             return
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)

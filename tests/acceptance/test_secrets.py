@@ -55,7 +55,9 @@ def test_no_secret_is_shown_when_it_is_refused(
         assert_no_secret(shown(ended, program), gateway)
 
 
-def test_the_journal_is_for_its_owner(hdfs: Hdfs, root: str, gateway: LoggedGateway, bucket: str, program: Program) -> None:
+def test_the_journal_is_for_its_owner(
+    hdfs: Hdfs, root: str, gateway: LoggedGateway, bucket: str, program: Program
+) -> None:
     fill(hdfs.http, hdfs.user, root, {"a": b"x"})
     assert program.copy(hdfs.url + root, f"s3://{bucket}").code == 0
     state = program.folder / "state" / "asynccopy"

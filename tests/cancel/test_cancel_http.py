@@ -91,7 +91,7 @@ async def test_cancelled_after_every_step(world: World, path: str, body: bytes, 
         assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("part ")]
         assert budget._value == 2
         for door in world.doors():
-            assert not door._busy, "a connection is still in use"
+            assert not door.pool.busy, "a connection is still in use"
         assert await stored(world, path) in (None, body)
         if finished:
             task.result()
@@ -118,7 +118,7 @@ async def test_cancelled_after_a_time(world: World, after: float) -> None:
     task.cancel()
     await asyncio.wait([task])
     for door in world.doors():
-        assert not door._busy
+        assert not door.pool.busy
     await world.copier()[0].copy(status, log)
     assert await stored(world, "large") == LARGE
     assert world.s3.buckets["bucket"].uploads == {}

@@ -60,7 +60,7 @@ class World:
         assert isinstance(destination, S3Destination)
         if stall is not None:
             for door in (source._client._names, source._client._data, destination._client._door):
-                door._stall = stall
+                door.pool.stall = stall
         journal = await Journal.open(self._path, source=source.url, destination=destination.url)
         self.progress = Progress()
         try:

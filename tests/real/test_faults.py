@@ -17,7 +17,13 @@ MIB = 1 << 20
 
 
 def copy_through(
-    hdfs: Hdfs, root: str, store: Store, bucket: str, program: Program, fault: Callable[[], None], timeout: float = 100.0
+    hdfs: Hdfs,
+    root: str,
+    store: Store,
+    bucket: str,
+    program: Program,
+    fault: Callable[[], None],
+    timeout: float = 100.0,
 ) -> Ended:
     """Copy 65 MiB in about six seconds; the fault comes after the first parts. Every file must arrive all the same."""
     files = small_files(60, 20_000, directories=4) | {f"big/{n}": Content(30 + n, 16 * MIB + n) for n in range(4)}

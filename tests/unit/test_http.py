@@ -21,8 +21,9 @@ import uvloop
 
 from asynccopy.errors import ConnectionLost, ShortRead, Stalled, Unreachable, WrongServer
 from asynccopy.model import ByteRange
-from asynccopy.storage.http import BUFFER, HttpDoor, Origin, Response
+from asynccopy.storage.http import BUFFER, HttpDoor, Response
 from asynccopy.storage.memory.reader import MemoryReader
+from asynccopy.storage.pool import Origin, Pool
 
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the:DeprecationWarning")
 
@@ -103,8 +104,8 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 async def door() -> AsyncIterator[HttpDoor]:
     async with aclosing(HttpDoor(stall=0.5)) as door:
         yield door
-        assert not door._busy, "a connection is still in use"
-        assert door._slots._value == 1024, "a slot was lost"
+        assert not door.pool.busy, "a connection is still in use"
+        assert door.pool.slots._value == 1024, "a slot was lost"
 
 
 async def get(door: HttpDoor, server: Server, **more: int) -> Response:
@@ -515,14 +516,14 @@ SMALL_WINDOW = 64 * 1024
 @asynccontextmanager
 async def narrow(script: Callable[[Server], Script], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     """A server that takes bytes through a small window, from a door that buffers few in the kernel."""
-    original = HttpDoor._connect
+    original = Pool.connect
 
-    async def connect(self: HttpDoor, origin: Origin):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def connect(self: Pool, origin: Origin):  # type: ignore[no-untyped-def]  # noqa: ANN202
         connection = await original(self, origin)
         connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         return connection
 
-    monkeypatch.setattr(HttpDoor, "_connect", connect)
+    monkeypatch.setattr(Pool, "connect", connect)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.bind(("127.0.0.1", 0))
@@ -647,7 +648,7 @@ async def test_a_refusal_in_the_middle_of_an_upload_is_the_answer(door: HttpDoor
         answer = await door.upload(server.origin, "PUT", "/k", (), size, Slowly(size, 0.002))
         assert (answer.status, answer.body) == (403, b"why!")
         await asyncio.sleep(0)
-        assert not door._idle.get(server.origin), "a connection with half a body in it was kept"
+        assert not door.pool.idle.get(server.origin), "a connection with half a body in it was kept"
 
 
 async def test_a_body_that_ends_early_or_fails_comes_out_unchanged(door: HttpDoor) -> None:
@@ -716,7 +717,8 @@ async def test_an_unfinished_upload_ends_by_a_reset(stopped_by: str) -> None:
 KILLED = textwrap.dedent(
     """
     import asyncio, sys
-    from asynccopy.storage.http import HttpDoor, Origin
+    from asynccopy.storage.http import HttpDoor
+    from asynccopy.storage.pool import Origin
 
     class Endless:
         async def readinto(self, buffer):
@@ -784,7 +786,7 @@ async def test_never_more_connections_than_slots() -> None:
             for _ in range(20):
                 group.create_task(door.request(server.origin, "GET", "/"))
         assert most == 3
-        assert door._slots._value == 3
+        assert door.pool.slots._value == 3
 
 
 async def test_cancelled_waiters_lose_no_slot() -> None:
@@ -795,8 +797,8 @@ async def test_cancelled_waiters_lose_no_slot() -> None:
             task.cancel()
         await asyncio.wait(tasks)
         await asyncio.sleep(0)
-        assert door._slots._value == 2
-        assert not door._busy
+        assert door.pool.slots._value == 2
+        assert not door.pool.busy
 
 
 # --- TLS ----------------------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import FileChecksum
-from asynccopy.storage.http import Origin, Response
+from asynccopy.storage.http import Response
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import messages
 
 NAMENODE = Origin("http", "nn", 9870)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
-from asynccopy.storage.http import Origin
+from asynccopy.storage.pool import Origin
 
 Addressing = Literal["auto", "path", "virtual"]
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 from asynccopy.errors import ConnectionLost, ServerTrouble, SourceChanged, Transient, Unreachable
 from asynccopy.model import ByteRange
-from asynccopy.storage.http import HttpDoor, Origin, Response
+from asynccopy.storage.http import HttpDoor, Response
 from asynccopy.storage.interface import Reader
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.messages import (
     PREFIX,
     LocatedBlock,
@@ -28,8 +29,12 @@ stale.
 LISTING = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
 
+OPENED = 8192
+"""Files remembered with the DataNode that read them; more than are ever between their reading and their checksum."""
+
 E = TypeVar("E", bound=BaseException)
 
+_OPEN = re.compile(r"(^|&)op=OPEN(?=&|$)")
 _REDIRECTED_RANGE = re.compile(r"(?:^|&)(offset|length)=[^&]*")
 
 
@@ -45,6 +50,7 @@ class WebHdfsClient:
         self._names = HttpDoor(connections=connections, stall=stall)
         self._data = HttpDoor(connections=connections, stall=stall)
         self._suspects: dict[Origin, float] = {}
+        self._opened: dict[str, Redirect] = {}
 
     async def get(self, op: str, path: str, query: str = "", *, limit: int | None = None) -> Response:
         """An operation that the NameNode answers itself; a success, else the error it means is raised."""
@@ -67,6 +73,7 @@ class WebHdfsClient:
         except Transient as error:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
+            self._remember(path, target)
             return _DataNodeReader(self, target.origin, answer)
         if answer.status != 200:
             meaning = failure(answer, asked)
@@ -78,17 +85,35 @@ class WebHdfsClient:
             f"{asked}: the DataNode offers {length or 'an unknown number of'} bytes, not {range.length}"
         )
 
-    async def message(self, op: str, path: str) -> Response:
-        """An operation that a DataNode answers with a message (GETFILECHECKSUM)."""
-        target = await self._datanode(op, path, "", 0)
+    async def checksum(self, path: str) -> Response:
+        """GETFILECHECKSUM. Asked of the DataNode that has just read the file, which spares the NameNode a request: one
+        that fails is not believed, and the NameNode names another.
+        """
+        opened = self._opened.pop(path, None)
+        if opened is not None and not self._suspected(opened.origin):
+            try:
+                return await self._checksum_at(path, opened)
+            except Transient:
+                pass  # it is suspected now, if it was its fault
+        return await self._checksum_at(path, await self._datanode("GETFILECHECKSUM", path, "", 0))
+
+    async def _checksum_at(self, path: str, target: Redirect) -> Response:
+        asked = self._asked("GETFILECHECKSUM", path)
         try:
             response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
         except Unreachable as error:
-            lost = ConnectionLost(f"{self._asked(op, path)}: DataNode {error}")
-            raise self.suspect(target.origin, lost) from error
+            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         if response.status != 200:
-            raise failure(response, self._asked(op, path))
+            raise failure(response, asked)
         return response
+
+    def _remember(self, path: str, target: Redirect) -> None:
+        query, swapped = _OPEN.subn(r"\1op=GETFILECHECKSUM", _REDIRECTED_RANGE.sub("", target.query).lstrip("&"))
+        if swapped != 1:
+            return  # a gateway's redirect, which only it can read
+        if len(self._opened) >= OPENED:
+            del self._opened[next(iter(self._opened))]
+        self._opened[path] = Redirect(target.origin, query)
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
         """The blocks of a range with their DataNodes; GET_BLOCK_LOCATIONS is private but everywhere, and names both

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct, field
@@ -26,11 +27,13 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import FileChecksum, FileStatus, ListPage
-from asynccopy.storage.http import Origin, Response
+from asynccopy.storage.http import Response
+from asynccopy.storage.pool import Origin
 
 PREFIX: Final = "/webhdfs/v1"
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
+_AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]@:/?#\\]+))(?::(?P<port>[0-9]{1,5}))?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 _QUERY = re.compile(r"[!-~]*")
 _METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
@@ -202,20 +205,29 @@ def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
     text = response.headers.get("location") if 300 <= response.status < 400 else None
     if text is None:
         text = _decode(_location, response, asked).location
-    try:
-        parts = urlsplit(text)
-        default = 443 if parts.scheme == "https" else 80
-        host, port = parts.hostname or "", default if parts.port is None else parts.port
-    except ValueError:
-        raise WrongServer(f"{asked}: malformed redirect") from None
-    if parts.scheme != asking.scheme and (asking.scheme, parts.scheme) != ("http", "https"):
-        raise WrongServer(f"{asked}: redirected to {parts.scheme or 'no scheme'}, refused")
-    if not _may_be_datanode(host) or port == 0 or parts.username is not None:
+    scheme, _, rest = text.partition("://")
+    authority, _, rest = rest.partition("/")
+    if scheme != asking.scheme and (asking.scheme, scheme) != ("http", "https"):
+        raise WrongServer(f"{asked}: redirected to {scheme[:20] or 'no scheme'}, refused")
+    origin = _datanode(scheme, authority)
+    if origin is None:
         raise WrongServer(f"{asked}: redirected to an address that no DataNode has, refused")
-    if not _QUERY.fullmatch(parts.query):
+    query = rest.partition("?")[2]
+    if not _QUERY.fullmatch(query):
         # ``noredirect`` leaves non-ASCII unescaped, but only in the path.
         raise WrongServer(f"{asked}: malformed redirect")
-    return Redirect(Origin(parts.scheme, host, port), parts.query)
+    return Redirect(origin, query)
+
+
+@lru_cache(maxsize=4096)
+def _datanode(scheme: str, authority: str) -> Origin | None:
+    """The address in a redirect, None when no DataNode can have it. Remembered: it comes with every range."""
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None:
+        return None
+    host = match["six"] or match["host"]
+    port = int(match["port"] or (443 if scheme == "https" else 80))
+    return Origin(scheme, host, port) if 0 < port < 65536 and _may_be_datanode(host) else None
 
 
 def _may_be_datanode(host: str) -> bool:

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from asynccopy.errors import CredentialsRefused, NotFound, NotThere, PermissionDenied, Refused, WrongServer
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
-from asynccopy.storage.http import Origin
 from asynccopy.storage.interface import Reader
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import messages
 from asynccopy.storage.webhdfs.client import LISTING, WebHdfsClient
 
@@ -74,7 +74,7 @@ class WebHdfsSource:
         return await self._client.read(self._absolute(path), range)
 
     async def checksum(self, path: str) -> FileChecksum | None:
-        response = await self._client.message("GETFILECHECKSUM", self._absolute(path))
+        response = await self._client.checksum(self._absolute(path))
         return messages.file_checksum(response, self._asked("GETFILECHECKSUM", path))
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:

@@ -1,0 +1,208 @@
+"""Connections: made, kept and found again, and watched for stalls."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from typing import Final, Self
+
+from msgspec import Struct
+
+from asynccopy.errors import ConnectionLost, Stalled, Unreachable, WrongServer
+from asynccopy.storage.connection import Connection
+
+CONNECT: Final = 10.0
+IDLE: Final = 8.0
+"""Seconds after which an unused connection is not trusted any more: servers close them, and tell too late."""
+RESOLVED: Final = 30.0
+FLOOR: Final = 1024
+"""Bytes per second below which a transfer counts as stalled."""
+
+
+class Origin(Struct, frozen=True):
+    """Where a server is: ``scheme`` is http or https."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def netloc(self) -> str:
+        default = 443 if self.scheme == "https" else 80
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == default else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.netloc}"
+
+
+class Pool:
+    """Connections to any number of origins, at most ``connections`` in use at once. See ``HttpDoor`` for the rest."""
+
+    def __init__(self, *, connections: int, stall: float, tls: ssl.SSLContext | None, reset: bool) -> None:
+        self.slots = asyncio.Semaphore(connections)
+        self.idle: dict[Origin, list[tuple[float, Connection]]] = {}
+        self.busy: set[Connection] = set()
+        self.stall = stall
+        self._tls = tls
+        self._reset = reset
+        self._addresses: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self._watch: asyncio.TimerHandle | None = None
+
+    def lease(self, origin: Origin, *, fresh: bool = False) -> Lease:
+        """A connection to be taken out; ``fresh``: not one that was used before."""
+        return Lease(self, origin, fresh)
+
+    def begin(self, connection: Connection) -> None:
+        """A connection is in use, and watched."""
+        connection.mark = 0.0
+        self.busy.add(connection)
+        self._watch_on()
+
+    def end(self, origin: Origin, connection: Connection, *, keep: bool) -> None:
+        """Its use is over: keep it for the next one, or end it. Does nothing the second time."""
+        if connection not in self.busy:
+            return
+        self.busy.discard(connection)
+        self.slots.release()
+        if keep and connection.reusable:
+            connection.listen()
+            now = asyncio.get_running_loop().time()
+            self.idle.setdefault(origin, []).append((now, connection))
+        else:
+            connection.abort()
+
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        for kept in self.idle.values():
+            for _, connection in kept:
+                connection.abort()
+        self.idle.clear()
+        for connection in list(self.busy):
+            connection.fail(ConnectionLost(f"{connection.name}: the door was closed"))
+
+    async def connect(self, origin: Origin) -> Connection:
+        loop = asyncio.get_running_loop()
+        tls = self._context() if origin.scheme == "https" else None
+        failure: OSError | TimeoutError | None = None
+        for address in await self._resolve(origin):
+            try:
+                async with asyncio.timeout(CONNECT):
+                    _, connection = await loop.create_connection(
+                        lambda: Connection(loop, str(origin)),
+                        address,
+                        origin.port,
+                        ssl=tls,
+                        server_hostname=origin.host if tls else None,
+                    )
+            except ssl.SSLError as error:
+                raise WrongServer(f"{origin}: TLS refused: {error.reason or error}") from error
+            except (OSError, TimeoutError) as error:
+                failure = error
+                continue
+            if self._reset:
+                connection.reset_on_close()
+            return connection
+        text = "no answer within 10 s" if isinstance(failure, TimeoutError) else _os_text(failure)
+        raise Unreachable(f"{origin}: cannot connect: {text}") from failure
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        return self._tls
+
+    async def _resolve(self, origin: Origin) -> list[str]:
+        """Addresses of the host, remembered for 30 s: a look-up costs a thread hop, and DataNodes get a connection per
+        range.
+        """
+        loop = asyncio.get_running_loop()
+        key = (origin.host, origin.port)
+        known = self._addresses.get(key)
+        if known is not None and known[0] > loop.time():
+            return known[1]
+        try:
+            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:  # a name like a..b is no IDNA
+            raise Unreachable(f"{origin}: cannot resolve the host name: {_os_text(error)}") from error
+        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        self._addresses[key] = (loop.time() + RESOLVED, addresses)
+        return addresses
+
+    def kept(self, origin: Origin) -> Connection | None:
+        kept = self.idle.get(origin)
+        oldest = asyncio.get_running_loop().time() - IDLE
+        while kept:
+            since, connection = kept.pop()
+            if since >= oldest and connection.reusable:
+                return connection
+            connection.abort()
+        return None
+
+    def _watch_on(self) -> None:
+        if self._watch is None:
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(min(1.0, self.stall / 4), self._look)
+
+    def _look(self) -> None:
+        """End every connection that somebody waits on in vain. One timer for all of them."""
+        self._watch = None
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.busy):
+            if connection.deadline is not None:
+                if connection.waiting and now > connection.deadline:
+                    connection.fail(Stalled(f"{connection.name}: no answer in time"))
+            elif not connection.waiting:
+                connection.mark = 0.0
+            elif connection.mark == 0.0:
+                connection.mark, connection.mark_moved = now, connection.passed
+            elif now - connection.mark >= self.stall:
+                if connection.passed - connection.mark_moved < FLOOR * self.stall:
+                    connection.fail(Stalled(f"{connection.name}: less than {FLOOR} bytes/s for {self.stall:.0f} s"))
+                connection.mark, connection.mark_moved = now, connection.passed
+        if self.busy:
+            self._watch_on()
+
+
+class Lease:
+    """A connection taken out of the pool. It goes back only when ``keep`` was set: anything else ends it."""
+
+    __slots__ = ("_fresh", "_origin", "_pool", "connection", "keep", "reused")
+
+    def __init__(self, pool: Pool, origin: Origin, fresh: bool) -> None:
+        self._pool = pool
+        self._origin = origin
+        self._fresh = fresh
+        self.keep = False
+
+    async def take(self) -> Self:
+        """Wait for a place and a connection; whoever calls this releases it."""
+        await self._pool.slots.acquire()
+        try:
+            kept = None if self._fresh else self._pool.kept(self._origin)
+            self.reused = kept is not None
+            self.connection = kept or await self._pool.connect(self._origin)
+        except BaseException:
+            self._pool.slots.release()
+            raise
+        self._pool.begin(self.connection)
+        return self
+
+    def release(self) -> None:
+        self._pool.end(self._origin, self.connection, keep=self.keep)
+
+    async def __aenter__(self) -> Self:
+        return await self.take()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.release()
+
+
+def _os_text(error: BaseException | None) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
