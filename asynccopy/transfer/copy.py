@@ -235,7 +235,7 @@ class Copier:
                 break
             except AsyncCopyError as error:
                 self._moved(status.path, -body.moved)
-                await trouble.wait(body.failure or error)  # not what the store made of a body that failed
+                await trouble.wait(error)
             finally:
                 reader.close()
         receipt = PartReceipt(
@@ -248,7 +248,7 @@ class Copier:
 class _Digesting:
     """A Reader that digests what passes through it."""
 
-    __slots__ = ("_digests", "_path", "_reader", "_tell", "failure", "moved")
+    __slots__ = ("_digests", "_path", "_reader", "_tell", "moved")
 
     def __init__(self, reader: Reader, digests: PartDigests, tell: Callable[[str, int], None], path: str) -> None:
         self._reader = reader
@@ -256,14 +256,9 @@ class _Digesting:
         self._tell = tell
         self._path = path
         self.moved = 0
-        self.failure: AsyncCopyError | None = None
 
     async def readinto(self, buffer: memoryview) -> int:
-        try:
-            count = await self._reader.readinto(buffer)
-        except AsyncCopyError as error:
-            self.failure = error
-            raise
+        count = await self._reader.readinto(buffer)
         self._digests.update(buffer[:count])
         self.moved += count
         self._tell(self._path, count)

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Final
 
-from asynccopy.errors import ServerTrouble
+from asynccopy.errors import NotFound, ServerTrouble, UploadGone
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import PartBody, Reader
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
@@ -86,7 +86,7 @@ class S3Client:
         if not trailer and not self._sign_payload:
             target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
             response = await self._door.upload(self.address.origin, "PUT", target, signature.headers, size, body)
-            return self._successful(response, key)
+            return self._taken(response, key)
         headers = [("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", str(size))]
         if trailer:
             headers.append(("x-amz-trailer", CRC32C_HEADER))
@@ -102,7 +102,13 @@ class S3Client:
         response = await self._door.upload(
             self.address.origin, "PUT", target, [*headers, *signature.headers], length, framed
         )
-        return self._successful(response, key)
+        return self._taken(response, key)
+
+    def _taken(self, response: Response, key: str) -> Response:
+        try:
+            return self._successful(response, key)
+        except NotFound as error:  # what stores say of a part whose upload they do not know; raised here, and not
+            raise UploadGone(error.message) from error  # around the whole upload: the body may miss its file, too
 
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""

@@ -184,8 +184,6 @@ class S3Destination:
         watched = Md5Body(body) if checksum == "MD5" else body
         try:
             response = await self._client.upload(key, query, size, watched, trailer=checksum == "CRC32C")
-        except NotFound as error:
-            raise _gone(error) from error
         except ConnectionLost:
             await self._must_be_open(key, upload_id)
             raise
