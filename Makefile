@@ -10,6 +10,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # How many pytest processes; `make test WORKERS=0` runs in one, for a debugger.
 WORKERS ?= auto
+# What to measure and how often: `make bench BENCH="small big --rounds 5"`.
+BENCH ?=
 # More words for pytest: `make test PYTEST="-k resume -x"`.
 PYTEST ?=
 
@@ -31,8 +33,8 @@ demo-real: $(VENV)/.test ## the same on a real HDFS and a real S3 server (needs 
 	$(BIN)/python -m testbed.demo
 
 test: $(VENV)/.test ## every test; those that need Java or Go say so when they are skipped
-	-$(BIN)/python -m testbed fetch
-	$(BIN)/python -m pytest -n $(WORKERS) -rs $(PYTEST)
+	-$(BIN)/python -m testbed fetch --peers
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -rs $(PYTEST)
 
 test-quick: $(VENV)/.test ## the tests that need no real server
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not real and not slow" $(PYTEST)
@@ -55,8 +57,8 @@ format: $(VENV)/.test ## let ruff lay out the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.test ## measure speed, CPU and memory on the real servers
-	$(BIN)/python -m testbed fetch
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m testbed fetch --peers
+	$(BIN)/python -m tests.bench $(BENCH)
 
 lock: ## resolve the dependencies anew into both locks (needs uv)
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -62,7 +62,8 @@ async def _copy(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
     try:
         await _work(options, selection, stop, progress)
     except BaseException as raised:
-        error = raised
+        # The second signal cancels: what it means is made of it only further out, see running.
+        error = Interrupted("stopped at once") if isinstance(raised, asyncio.CancelledError) else raised
         raise
     finally:
         ended = Run(started, datetime.now(UTC), progress, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 import socket
 import struct
 from typing import Final, cast
@@ -125,6 +126,13 @@ class Connection(asyncio.BufferedProtocol):
     def passed(self) -> int:
         """Bytes that have really passed: ``moved`` without what still waits to be sent."""
         return self.moved - self.transport.get_write_buffer_size()
+
+    @property
+    def hung_up(self) -> bool:
+        """Between two uses: whether the kernel knows what the loop has not seen yet, the server's end of the connection."""
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @property
     def answered(self) -> bool:

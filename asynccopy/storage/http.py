@@ -23,6 +23,9 @@ BUFFER: Final = 256 * 1024
 MESSAGE: Final = 64 << 20
 """The largest answer that is usually read as one message; a page of a listing has about 1 MB."""
 
+REFUSED: Final = 400
+"""From here on a connection is not used again: some servers close it after an error without saying so (s3proxy)."""
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -79,7 +82,7 @@ class HttpDoor:
                     if lease.reused and not connection.answered and method != "POST":
                         continue  # a kept connection that the server had closed meanwhile: what may be repeated, is
                     raise
-                lease.keep = keep
+                lease.keep = keep and response.status < REFUSED
                 return response
         raise AssertionError("a fresh connection either answers or raises")
 
@@ -115,7 +118,7 @@ class HttpDoor:
             if not left:
                 await _sent(connection)
             response, keep = await self._answer(connection, method, patience, MESSAGE)
-            lease.keep = keep and not left
+            lease.keep = keep and not left and response.status < REFUSED
             if lease.keep:  # on any other way out the transport may still hold them
                 self._buffers.extend(buffers)
             return response

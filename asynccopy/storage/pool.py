@@ -136,7 +136,7 @@ class Pool:
         oldest = asyncio.get_running_loop().time() - IDLE
         while kept:
             since, connection = kept.pop()
-            if since >= oldest and connection.reusable:
+            if since >= oldest and connection.reusable and not connection.hung_up:
                 return connection
             connection.abort()
         return None

@@ -100,7 +100,7 @@ def assert_kept(path: Path, acknowledged: list[str]) -> None:
         states = dict(raw.execute("SELECT name, state FROM files"))
         uploads = {name for (name,) in raw.execute("SELECT name FROM files JOIN uploads ON file = files.id")}
         parts = set(raw.execute("SELECT name, number FROM files JOIN parts ON file = files.id"))
-        counts = {state: files for state, files in raw.execute("SELECT state, files FROM counts WHERE files > 0")}
+        counts = dict(raw.execute("SELECT state, files FROM counts WHERE files > 0"))
         (listed,) = raw.execute("SELECT listed_files FROM job").fetchone()
     walked = {state: list(states.values()).count(state) for state in set(states.values())}
     assert counts == walked and listed == len(states)

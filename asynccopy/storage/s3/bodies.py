@@ -67,11 +67,13 @@ class TrailedBody:
         return f"{CRC32C_HEADER}:{encode_crc32c(self._body.crc32c)}"
 
     async def _pull(self, buffer: memoryview) -> None:
-        """Fill the buffer with the next bytes of the body."""
-        count = await self._body.readinto(buffer)
-        if count < len(buffer):
-            raise ShortRead(f"the part ended {self._left - count} bytes before its promised size")
-        self._left -= count
+        """Fill the buffer with the next bytes of the body, which may come in pieces."""
+        while buffer:
+            count = await self._body.readinto(buffer)
+            if not count:
+                raise ShortRead(f"the part ended {self._left} bytes before its promised size")
+            self._left -= count
+            buffer = buffer[count:]
 
 
 class SignedBody(TrailedBody):
