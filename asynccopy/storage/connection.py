@@ -18,7 +18,7 @@ from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongSer
 SPARE: Final = 16 * 1024
 """Bytes for the answer's head and whatever comes before anyone asked for it; also the longest head accepted."""
 
-_STATUS: Final = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
+_STATUS: Final = re.compile(r"HTTP/1\.([01]) ([0-9]{3})(?: |$)")
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1\d\d[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -129,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def hung_up(self) -> bool:
-        """Between two uses: whether the kernel knows what the loop has not seen yet, the server's end of the connection."""
+        """Between two uses: whether the kernel knows of the server's end of the connection, and the loop not yet."""
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
@@ -173,9 +173,13 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- writing -------------------------------------------------------------------------------------------------
 
-    def write(self, data: bytes | memoryview) -> None:
-        self.moved += len(data)
-        self.transport.write(data)
+    def write(self, data: bytes | memoryview, more: bytes | memoryview = b"") -> None:
+        """Send ``data``, and ``more`` with it by one call of the kernel's: for a request and its small body."""
+        self.moved += len(data) + len(more)
+        if more:
+            self.transport.writelines((data, more))
+        else:
+            self.transport.write(data)
 
     async def drained(self) -> None:
         """Return once all that was written is in the kernel. Raises ConnectionLost, or what ``fail`` was given."""
@@ -259,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
                 if self._end > self._start and not bytes(self._view[self._start : self._end]).startswith(b"HTTP/"):
                     raise WrongServer(f"{self.name}: does not answer in HTTP") from None
                 raise
-            line, *fields = head[:-4].split(b"\r\n")
+            line, *fields = head[:-4].decode("latin-1").split("\r\n")
             match = _STATUS.match(line)
             if match is None:
                 raise WrongServer(f"{self.name}: does not answer in HTTP/1.1")
@@ -268,11 +272,11 @@ class Connection(asyncio.BufferedProtocol):
                 break
         headers: dict[str, str] = {}
         for field in fields:
-            name, colon, value = field.partition(b":")
+            name, colon, value = field.partition(":")
             if not colon:
                 raise WrongServer(f"{self.name}: malformed header in the answer")
-            key = name.decode("latin-1").lower()
-            text = value.decode("latin-1").strip()
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        keep = match[1] == b"1" and headers.get("connection", "").lower() != "close"
+            key = name.lower()
+            value = value.strip()
+            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        keep = match[1] == "1" and headers.get("connection", "").lower() != "close"
         return status, headers, keep

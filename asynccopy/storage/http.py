@@ -6,9 +6,9 @@ means is the business of the backend that asked.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final
 
 from msgspec import Struct
@@ -70,12 +70,11 @@ class HttpDoor:
         """
         head = _head(origin, method, target, headers, len(body) if body or method in ("PUT", "POST") else None)
         for fresh in (False, True):
-            async with self.pool.lease(origin, fresh=fresh) as lease:
+            async with self.pool.lease(origin, fresh=fresh, sure=method == "POST") as lease:
                 connection = lease.connection
                 try:
-                    connection.write(head)
+                    connection.write(head, body)
                     if body:
-                        connection.write(body)
                         await _sent(connection)  # the time to answer begins when the request is complete
                     response, keep = await self._answer(connection, method, patience, limit or MESSAGE)
                 except (ConnectionLost, ShortRead):
@@ -98,7 +97,7 @@ class HttpDoor:
         patience: float | None = None,
     ) -> Response:
         """Stream ``size`` bytes pulled from ``body`` through two buffers; what ``body`` raises comes out unchanged."""
-        async with self.pool.lease(origin) as lease:
+        async with self.pool.lease(origin, sure=True) as lease:
             connection = lease.connection
             connection.write(_head(origin, method, target, headers, size))
             buffers = [self._buffers.pop() if self._buffers else bytearray(BUFFER) for _ in range(2)]
@@ -152,7 +151,7 @@ class HttpDoor:
     # --- answers -------------------------------------------------------------------------------------------------
 
     async def _await_head(self, connection: Connection, patience: float | None) -> tuple[int, dict[str, str], bool]:
-        connection.deadline = asyncio.get_running_loop().time() + (self.pool.stall if patience is None else patience)
+        connection.deadline = monotonic() + (self.pool.stall if patience is None else patience)
         try:
             return await connection.read_head()
         finally:

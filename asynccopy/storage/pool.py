@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from time import monotonic
 from typing import Final, Self
 
 from msgspec import Struct
@@ -50,9 +51,11 @@ class Pool:
         self._addresses: dict[tuple[str, int], tuple[float, list[str]]] = {}
         self._watch: asyncio.TimerHandle | None = None
 
-    def lease(self, origin: Origin, *, fresh: bool = False) -> Lease:
-        """A connection to be taken out; ``fresh``: not one that was used before."""
-        return Lease(self, origin, fresh)
+    def lease(self, origin: Origin, *, fresh: bool = False, sure: bool = False) -> Lease:
+        """A connection to be taken out. ``fresh``: not one that was used before; ``sure``: if it was, the kernel is
+        asked whether the server has hung up, because what goes out on it cannot be repeated.
+        """
+        return Lease(self, origin, fresh, sure)
 
     def begin(self, connection: Connection) -> None:
         """A connection is in use, and watched."""
@@ -68,7 +71,7 @@ class Pool:
         self.slots.release()
         if keep and connection.reusable:
             connection.listen()
-            now = asyncio.get_running_loop().time()
+            now = monotonic()
             self.idle.setdefault(origin, []).append((now, connection))
         else:
             connection.abort()
@@ -121,22 +124,22 @@ class Pool:
         loop = asyncio.get_running_loop()
         key = (origin.host, origin.port)
         known = self._addresses.get(key)
-        if known is not None and known[0] > loop.time():
+        if known is not None and known[0] > monotonic():
             return known[1]
         try:
             found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # a name like a..b is no IDNA
             raise Unreachable(f"{origin}: cannot resolve the host name: {_os_text(error)}") from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-        self._addresses[key] = (loop.time() + RESOLVED, addresses)
+        self._addresses[key] = (monotonic() + RESOLVED, addresses)
         return addresses
 
-    def kept(self, origin: Origin) -> Connection | None:
+    def kept(self, origin: Origin, sure: bool) -> Connection | None:
         kept = self.idle.get(origin)
-        oldest = asyncio.get_running_loop().time() - IDLE
+        oldest = monotonic() - IDLE
         while kept:
             since, connection = kept.pop()
-            if since >= oldest and connection.reusable and not connection.hung_up:
+            if since >= oldest and connection.reusable and not (sure and connection.hung_up):
                 return connection
             connection.abort()
         return None
@@ -149,7 +152,7 @@ class Pool:
     def _look(self) -> None:
         """End every connection that somebody waits on in vain. One timer for all of them."""
         self._watch = None
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         for connection in list(self.busy):
             if connection.deadline is not None:
                 if connection.waiting and now > connection.deadline:
@@ -169,19 +172,20 @@ class Pool:
 class Lease:
     """A connection taken out of the pool. It goes back only when ``keep`` was set: anything else ends it."""
 
-    __slots__ = ("_fresh", "_origin", "_pool", "connection", "keep", "reused")
+    __slots__ = ("_fresh", "_origin", "_pool", "_sure", "connection", "keep", "reused")
 
-    def __init__(self, pool: Pool, origin: Origin, fresh: bool) -> None:
+    def __init__(self, pool: Pool, origin: Origin, fresh: bool, sure: bool) -> None:
         self._pool = pool
         self._origin = origin
         self._fresh = fresh
+        self._sure = sure
         self.keep = False
 
     async def take(self) -> Self:
         """Wait for a place and a connection; whoever calls this releases it."""
         await self._pool.slots.acquire()
         try:
-            kept = None if self._fresh else self._pool.kept(self._origin)
+            kept = None if self._fresh else self._pool.kept(self._origin, self._sure)
             self.reused = kept is not None
             self.connection = kept or await self._pool.connect(self._origin)
         except BaseException:
