@@ -178,7 +178,7 @@ class Journal(JournalReader):
         values = (evidence.method, evidence.source, evidence.object, evidence.etag, _now(), file_id)
         row = (*values, version.length, version.modification_time, version.file_id)
         if file_id not in self._uploading:
-            return await self._database.write(lambda c: c.execute(_DONE, row).rowcount == 1)
+            return await self._database.write(lambda c: c.execute(_DONE, row).rowcount == 1, hurry=False)
 
         def finish(connection: sqlite3.Connection) -> bool:
             if connection.execute(_DONE, row).rowcount == 0:
@@ -186,7 +186,7 @@ class Journal(JournalReader):
             connection.execute(_DROP_UPLOAD, (file_id,))
             return True
 
-        applied = await self._database.write(finish)
+        applied = await self._database.write(finish, hurry=False)
         if applied:
             self._uploading.discard(file_id)
         return applied
@@ -237,7 +237,7 @@ class Journal(JournalReader):
         """A part is at the store; it will not be sent again. The upload must have begun."""
         blocks = msgspec.msgpack.encode(receipt.blocks)
         values = (file_id, receipt.number, receipt.offset, receipt.size, receipt.etag, receipt.crc32c)
-        await self._database.write(lambda c: c.execute(_PART_DONE, (*values, blocks)).rowcount)
+        await self._database.write(lambda c: c.execute(_PART_DONE, (*values, blocks)).rowcount, hurry=False)
 
     async def drop_upload(self, file_id: int) -> None:
         """The upload is aborted or unknown to the store: forget it and its parts."""
