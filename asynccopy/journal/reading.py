@@ -47,8 +47,8 @@ WHERE f.id > ? ORDER BY f.id LIMIT ?
 _ROW = """
 SELECT f.state, f.length, f.modification_time, f.file_id,
        f.method, f.source_checksum, f.object_checksum, f.etag, f.done_at, f.error_class, f.error, f.hint
-FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id AND f.name = ?2
-WHERE d.path = ?1
+FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id AND f.name = ?
+WHERE d.path = ?
 """
 
 
@@ -151,7 +151,7 @@ class JournalReader:
         directory, _, name = path.rpartition("/")
 
         def ask(connection: sqlite3.Connection) -> LedgerRow | None:
-            found = connection.execute(_ROW, (directory, name)).fetchone()
+            found = connection.execute(_ROW, (name, directory)).fetchone()
             return None if found is None else LedgerRow(path, FileState(found[0]), *found[1:])
 
         return await self._reader.read(ask)

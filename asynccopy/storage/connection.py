@@ -15,6 +15,8 @@ from typing import Final, cast
 
 from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongServer
 
+JOINED: Final = 128 * 1024
+"""Bodies up to here are copied behind their heads: 64 KiB cost 5 us, a call of the kernel's several times that."""
 SPARE: Final = 16 * 1024
 """Bytes for the answer's head and whatever comes before anyone asked for it; also the longest head accepted."""
 
@@ -174,12 +176,15 @@ class Connection(asyncio.BufferedProtocol):
     # --- writing -------------------------------------------------------------------------------------------------
 
     def write(self, data: bytes | memoryview, more: bytes | memoryview = b"") -> None:
-        """Send ``data``, and ``more`` with it by one call of the kernel's: for a request and its small body."""
+        """Send ``data`` and then ``more``: a request and its body, by one call of the kernel's if that is small."""
         self.moved += len(data) + len(more)
+        if 0 < len(more) <= JOINED:
+            # Not writelines: before 3.12.9 and 3.13.2 asyncio's does not pause the writer (CVE-2024-12254).
+            self.transport.write(b"".join((data, more)))
+            return
+        self.transport.write(data)
         if more:
-            self.transport.writelines((data, more))
-        else:
-            self.transport.write(data)
+            self.transport.write(more)
 
     async def drained(self) -> None:
         """Return once all that was written is in the kernel. Raises ConnectionLost, or what ``fail`` was given."""
