@@ -44,7 +44,14 @@ class WebHdfs:
 
     def put(self, path: str, body: bytes | Content, **options: object) -> Entry:
         """CREATE, overwriting, and return what was sent. Options by WebHDFS's names (blocksize, replication)."""
-        return self._send("PUT", path, body, 201, {"op": "CREATE", "overwrite": "true"} | options)
+        query = {"op": "CREATE", "overwrite": "true"} | options
+        try:
+            return self._send("PUT", path, body, 201, query)
+        except WebHdfsError as error:
+            if error.exception != "EOFException":
+                raise
+            # A DataNode that kept its connection to a NameNode restarted meanwhile (3.5.0) is right the second time.
+            return self._send("PUT", path, body, 201, query)
 
     def append(self, path: str, body: bytes | Content) -> None:
         self._send("POST", path, body, 200, {"op": "APPEND"})
