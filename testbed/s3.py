@@ -91,7 +91,14 @@ class Store(ABC):
     def read_back(self, bucket: str, prefix: str = "") -> dict[str, tuple[int, str]]:
         """Size and SHA-256 of every object below a prefix, by its whole key, from the bytes the store holds now."""
         client = self.client()
-        return {key: client.digest(bucket, key) for key in client.keys(bucket, prefix)}
+        found: dict[str, tuple[int, str]] = {}
+        for key in client.keys(bucket, prefix):
+            try:
+                found[key] = client.digest(bucket, key)
+            except S3Refused:
+                if key in client.keys(bucket, key):
+                    raise  # else it was listed and has gone since, as the pieces of an upload that s3proxy ends late
+        return found
 
     def open_uploads(self, bucket: str) -> list[tuple[str, str]]:
         """(key, upload id) of every multipart upload that was neither completed nor aborted."""

@@ -328,10 +328,18 @@ async def test_nobody_answers() -> None:
             await destination.check()
 
 
+NO_UPLOADS = b"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>"
+LEFT_BEHIND = (
+    b"<Upload><Key>p/.asynccopy-probe</Key><UploadId>old</UploadId></Upload>"
+    b"<Upload><Key>p/.asynccopy-probe-of-another</Key><UploadId>theirs</UploadId></Upload>"
+)
+
+
 async def test_a_store_that_repeats_any_trailer_is_not_believed(store: Store, destination: S3Destination) -> None:
     probe = b"asynccopy asks what this store can do"
     right = encode_crc32c(crc32.iscsi(probe))
     store.say(200, EMPTY)
+    store.say(200, NO_UPLOADS)
     store.say(200, BEGUN, x_amz_checksum_algorithm="CRC32C", x_amz_checksum_type="FULL_OBJECT")
     store.say(200, etag='"e"', x_amz_checksum_crc32c=right)
     store.say(200, etag='"e"', x_amz_checksum_crc32c=right)  # the wrong trailer is taken too
@@ -350,8 +358,25 @@ async def test_a_store_that_knows_no_checksums_at_all(store: Store, destination:
     assert await destination.check() == Capabilities(None)
 
 
+async def test_a_probe_that_was_killed_is_aborted_by_the_next(store: Store, destination: S3Destination) -> None:
+    store.say(200, EMPTY)
+    store.say(200, NO_UPLOADS.replace(b"<Is", LEFT_BEHIND + b"<Is"))
+    store.say(204)
+    store.refuse(501, "NotImplemented")
+    store.say(200, BEGUN)
+    store.say(200, etag='"opaque"')
+    store.say(204)
+    assert await destination.check() == Capabilities(None)
+    deleted = [line for line, *_ in store.asked if line.startswith("DELETE")]
+    assert deleted == [
+        "DELETE /lake/p/.asynccopy-probe?uploadId=old HTTP/1.1",
+        "DELETE /lake/p/.asynccopy-probe?uploadId=u HTTP/1.1",
+    ]
+
+
 async def test_a_probe_that_fails_is_aborted_all_the_same(store: Store, destination: S3Destination) -> None:
     store.say(200, EMPTY)
+    store.say(200, NO_UPLOADS)
     store.say(200, BEGUN, x_amz_checksum_algorithm="CRC32C", x_amz_checksum_type="FULL_OBJECT")
     store.refuse(500, "InternalError")
     store.say(204)
@@ -362,6 +387,7 @@ async def test_a_probe_that_fails_is_aborted_all_the_same(store: Store, destinat
 
 async def test_a_store_that_may_only_be_read(store: Store, destination: S3Destination) -> None:
     store.say(200, EMPTY)
+    store.refuse(403, "AccessDenied")  # of the unfinished uploads: no news
     store.refuse(403, "AccessDenied")
     with pytest.raises(CredentialsRefused) as caught:
         await destination.check()

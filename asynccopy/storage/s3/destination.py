@@ -88,6 +88,7 @@ class S3Destination:
         except ClockCorrected:
             await self._look()
         try:
+            await self._sweep(self.prefix + PROBE_KEY)
             self._capabilities = await probe(self._client, self.prefix + PROBE_KEY)
         except PermissionDenied as error:
             raise CredentialsRefused(
@@ -95,6 +96,16 @@ class S3Destination:
                 hint="the access key needs s3:PutObject and s3:AbortMultipartUpload",
             ) from error
         return self._capabilities
+
+    async def _sweep(self, probed: str) -> None:
+        """Abort the uploads of probes that were killed in the middle, as far as the store lets us see them."""
+        try:
+            left = await self.list_uploads(probed)
+        except (Refused, NotFound, PermissionDenied):
+            return
+        for key, upload_id in left:
+            if key == probed:
+                await abort(self._client, key, upload_id)
 
     async def _look(self) -> None:
         """Read one entry of the listing. A HEAD of the bucket would not say why it is refused."""
