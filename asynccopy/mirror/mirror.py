@@ -19,7 +19,7 @@ from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, RetryingSource
-from asynccopy.transfer.copy import Copied, Copier, Verify
+from asynccopy.transfer.copy import Copied, Copier, Verify, abort
 from asynccopy.transfer.parts import check_part_size
 from asynccopy.transfer.verify import Prover
 
@@ -173,7 +173,7 @@ class Mirror:
     async def _finish(self, destination: Destination, *, complete: bool) -> None:
         if complete:
             for path, upload_id in await self._journal.stale_uploads():
-                await _abort(destination, destination.prefix + path, upload_id)
+                await abort(destination, destination.prefix + path, upload_id)
         await self._journal.finish_pass(complete=complete)
 
     # --- claim and settle ----------------------------------------------------------------------------------------
@@ -288,13 +288,3 @@ class _FileLog:
 
     async def drop_upload(self) -> None:
         await self._journal.drop_upload(self._id)
-
-
-async def _abort(destination: Destination, key: str, upload_id: str) -> None:
-    """Abort an upload; where the journal knows the intent only, all of this very key."""
-    if upload_id:
-        await destination.abort_upload(key, upload_id)
-        return
-    for found, found_id in await destination.list_uploads(key):
-        if found == key:
-            await destination.abort_upload(key, found_id)

@@ -168,6 +168,16 @@ class HttpDoor:
         return Response(status, headers, body), keep and bounded
 
 
+class NoBytes:
+    """The Reader over an empty range, which no server can be asked for."""
+
+    async def readinto(self, buffer: memoryview) -> int:
+        return 0
+
+    def close(self) -> None:
+        return
+
+
 class _Body:
     """The Reader over an answer of known length."""
 

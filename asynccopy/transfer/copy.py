@@ -202,12 +202,7 @@ class Copier:
         """Abort an upload that nobody will finish. Where only the intent is known, the store is asked for it."""
         if upload is None:
             return
-        if upload.upload_id:
-            await self._destination.abort_upload(key, upload.upload_id)
-        else:
-            for found, upload_id in await self._destination.list_uploads(key):
-                if found == key:
-                    await self._destination.abort_upload(key, upload_id)
+        await abort(self._destination, key, upload.upload_id)
         await log.drop_upload()
 
     async def _send(
@@ -270,3 +265,13 @@ class _Digesting:
 
     def close(self) -> None:
         self._reader.close()
+
+
+async def abort(destination: Destination, key: str, upload_id: str) -> None:
+    """Abort an upload; where only the intent is known (``upload_id`` ""), all of this very key that the store has."""
+    if upload_id:
+        await destination.abort_upload(key, upload_id)
+        return
+    for found, found_id in await destination.list_uploads(key):
+        if found == key:
+            await destination.abort_upload(key, found_id)

@@ -26,7 +26,7 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import ByteRange, ObjectMeta, ObjectPage, PartReceipt, PartReply
-from asynccopy.storage.http import Response
+from asynccopy.storage.http import NoBytes, Response
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.s3.bodies import Md5Body
 from asynccopy.storage.s3.client import LONG_HASH, ClockCorrected, S3Client
@@ -167,7 +167,7 @@ class S3Destination:
 
     async def open(self, key: str, range: ByteRange) -> Reader:
         if range.length == 0:
-            return _Nothing()
+            return NoBytes()
         asked = [("range", f"bytes={range.offset}-{range.end - 1}")]
         answer = await self._client.download(key, asked, range.length)
         if isinstance(answer, Response):
@@ -287,16 +287,6 @@ class S3Destination:
             raise ChecksumMismatch(
                 f"{self._client.subject(key)}: the store's ETag is {etag[:64]}, the bytes' MD5 {md5}"
             )
-
-
-class _Nothing:
-    """The Reader of an empty range, which HTTP cannot ask for."""
-
-    async def readinto(self, buffer: memoryview) -> int:
-        return 0
-
-    def close(self) -> None:
-        return
 
 
 def _split(url: str) -> tuple[str, str]:

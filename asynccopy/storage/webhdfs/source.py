@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from asynccopy.errors import CredentialsRefused, NotFound, NotThere, PermissionDenied, Refused, WrongServer
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
+from asynccopy.storage.http import NoBytes
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import messages
@@ -70,7 +71,7 @@ class WebHdfsSource:
 
     async def open(self, path: str, range: ByteRange) -> Reader:
         if range.length == 0:
-            return _Nothing()  # the NameNode refuses an offset at the end of the file
+            return NoBytes()  # the NameNode refuses an offset at the end of the file
         return await self._client.read(self._absolute(path), range)
 
     async def checksum(self, path: str) -> FileChecksum | None:
@@ -84,13 +85,3 @@ class WebHdfsSource:
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-
-class _Nothing:
-    """The Reader over no bytes."""
-
-    async def readinto(self, buffer: memoryview) -> int:
-        return 0
-
-    def close(self) -> None:
-        return
