@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from asynccopy.storage.s3.destination import PROBE_KEY
 from testbed import fetch
 from testbed.hdfs import Hdfs
 from testbed.s3 import S3Proxy, Store, VersityGw
@@ -145,6 +146,11 @@ def program(hdfs: Hdfs, bucket: str, request: pytest.FixtureRequest, tmp_path: P
     kind = next((kind for kind in ("store", "gateway") if kind in request.fixturenames), "versitygw")
     store: Store = request.getfixturevalue(kind)
     return Program(tmp_path, store.env() | {"HADOOP_USER_NAME": hdfs.user})
+
+
+def uploading(store: Store, bucket: str) -> list[str]:
+    """The keys of files that are on their way in parts; the probe that a run begins with is none."""
+    return [key for key, _ in store.open_uploads(bucket) if not key.endswith(PROBE_KEY)]
 
 
 def _revive(store: Store) -> None:

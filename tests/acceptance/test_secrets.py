@@ -9,7 +9,7 @@ from testbed.content import Content, small_files
 from testbed.fill import fill
 from testbed.hdfs import Hdfs
 from tests.program import Ended, Program, eventually
-from tests.servers import LoggedGateway
+from tests.servers import LoggedGateway, uploading
 
 MIB = 1 << 20
 TOKEN = "canary-session-token-that-must-never-be-shown"
@@ -33,7 +33,7 @@ def test_no_secret_is_shown(hdfs: Hdfs, root: str, gateway: LoggedGateway, bucke
     fill(hdfs.http, hdfs.user, root, files)
     options = ("-v", "--bandwidth", "6MiB/s", "--part-size", "5MiB")
     running = program.start_copy(hdfs.url + root, f"s3://{bucket}", *options)
-    eventually(lambda: gateway.open_uploads(bucket))
+    eventually(lambda: uploading(gateway, bucket))
     assert_no_secret(Path(f"/proc/{running.pid}/cmdline").read_bytes().decode(), gateway)
     gateway.kill()  # so that there is something to complain about
     time.sleep(0.5)

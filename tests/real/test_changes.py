@@ -16,6 +16,7 @@ from testbed.fill import Entry, Manifest, fill
 from testbed.hdfs import Hdfs
 from testbed.s3 import Store
 from tests.program import Program, eventually
+from tests.servers import uploading
 
 MIB = 1 << 20
 SIZE = 8 * MIB + 77
@@ -39,7 +40,7 @@ def test_changed_while_being_copied(
         client.put(f"{root}-aside/cover", after["covered"])
         options = ("--bandwidth", "15MiB/s", "--part-size", "5MiB", "--concurrency", "16")
         running = program.start_copy(hdfs.url + root, f"s3://{bucket}", *options)
-        eventually(lambda: store.open_uploads(bucket))
+        eventually(lambda: uploading(store, bucket))
         time.sleep(moment)
         client.put(f"{root}/replaced", Content(200, SIZE + 5))
         client.put(f"{root}/rewritten", after["rewritten"])  # as long as before

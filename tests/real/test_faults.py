@@ -12,6 +12,7 @@ from testbed.fill import Manifest, fill
 from testbed.hdfs import Hdfs
 from testbed.s3 import Store
 from tests.program import Ended, Program, eventually
+from tests.servers import uploading
 
 MIB = 1 << 20
 
@@ -30,7 +31,7 @@ def copy_through(
     manifest: Manifest = fill(hdfs.http, hdfs.user, root, files)
     options = ("--part-size", "5MiB", "--bandwidth", "10MiB/s", "--concurrency", "8", "-v")
     running = program.start_copy(hdfs.url + root, f"s3://{bucket}", *options)
-    eventually(lambda: store.open_uploads(bucket))
+    eventually(lambda: uploading(store, bucket))
     time.sleep(1.0)
     assert running.runs
     fault()
@@ -109,7 +110,7 @@ def test_an_upload_vanishes(hdfs: Hdfs, root: str, store: Store, bucket: str, pr
     manifest = fill(hdfs.http, hdfs.user, root, {f"big/{n}": Content(40 + n, 16 * MIB + n) for n in range(4)})
     command = (hdfs.url + root, f"s3://{bucket}", "--part-size", "5MiB")
     running = program.start_copy(*command, "--bandwidth", "10MiB/s", "--concurrency", "4")
-    eventually(lambda: store.open_uploads(bucket))
+    eventually(lambda: uploading(store, bucket))
     time.sleep(1.0)
     aborted = [upload for upload in store.open_uploads(bucket) if upload[0] in manifest]
     assert aborted

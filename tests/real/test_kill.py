@@ -20,7 +20,7 @@ from testbed.fill import fill
 from testbed.hdfs import Hdfs
 from testbed.s3 import Store
 from tests.program import Program, eventually
-from tests.servers import LoggedGateway
+from tests.servers import LoggedGateway, uploading
 
 MIB = 1 << 20
 KILLS = 20
@@ -257,7 +257,7 @@ def test_two_signals_stop_at_once(
     manifest = fill(hdfs.http, hdfs.user, root, files)
     source, destination = hdfs.url + root, f"s3://{bucket}"
     running = program.start_copy(source, destination, "--bandwidth", "1MiB/s")
-    eventually(lambda: len(gateway.open_uploads(bucket)) >= 4)
+    eventually(lambda: len(uploading(gateway, bucket)) >= 4)
     time.sleep(1.0)
     running.signal(number)
     time.sleep(1.0)
@@ -279,7 +279,7 @@ def test_two_at_once_are_one_too_many(hdfs: Hdfs, root: str, versitygw: Store, b
     manifest = fill(hdfs.http, hdfs.user, root, {"big": Content(3, 12 * MIB), "small": Content(4, 1_000)})
     source, destination = hdfs.url + root, f"s3://{bucket}"
     running = program.start_copy(source, destination, "--bandwidth", "3MiB/s")
-    eventually(lambda: versitygw.open_uploads(bucket))
+    eventually(lambda: uploading(versitygw, bucket))
     second = program.copy(source, destination)
     assert second.code == 4, second.err
     assert second.err.count("\n") == 2
