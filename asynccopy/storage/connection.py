@@ -17,10 +17,13 @@ from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongSer
 
 JOINED: Final = 128 * 1024
 """Bodies up to here are copied behind their heads: 64 KiB cost 5 us, a call of the kernel's several times that."""
-SPARE: Final = 16 * 1024
-"""Bytes for the answer's head and whatever comes before anyone asked for it; also the longest head accepted."""
+HEAD: Final = 16 * 1024
+"""The longest head accepted, and the most that comes before anyone asked for it."""
+SCRATCH: Final = 128 * 1024
+"""What a read without a target may bring: a small file with its head, by one call of the kernel's."""
 
-_STATUS: Final = re.compile(r"HTTP/1\.([01]) ([0-9]{3})(?: |$)")
+_STATUS: Final = re.compile(r"HTTP/1\.([01]) ([0-9]{3})(?![^ \r])")
+_FIELD: Final = re.compile(r"\r\n([^:\r\n]+):[ \t]*([^\r\n]*)")
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1\d\d[^\r\n]*\r\n(?:[^\r\n]+\r\n)*\r\n")
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -28,28 +31,30 @@ _RESET: Final = struct.pack("ii", 1, 0)
 class Connection(asyncio.BufferedProtocol):
     """A connected socket. One exchange at a time; the door owns it in between.
 
+    ``scratch`` is shared by the connections of one loop: what came is taken out of it before the loop goes on.
     ``waiting`` tells whether somebody waits for the network right now, ``moved`` how many bytes have passed so far in
     both directions: what the door's watch needs to tell a stall from a slow consumer.
     """
 
     __slots__ = (
-        "_drain", "_end", "_eof", "_filled", "_loop", "_lost", "_spare", "_start", "_target", "_view", "_wake",
-        "deadline", "mark", "mark_moved", "moved", "name", "transport",
+        "_drain", "_eof", "_filled", "_held", "_loop", "_lost", "_scratch", "_start", "_target", "_wake",
+        "deadline", "mark", "mark_moved", "moved", "name", "transport", "used",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, scratch: memoryview) -> None:
         self._loop = loop
         self.name = name
         self.transport = cast("asyncio.Transport", None)
-        self._spare = bytearray(SPARE)
-        self._view = memoryview(self._spare)
-        self._start = self._end = 0  # what of the spare buffer is filled and not yet consumed
+        self._scratch = scratch
+        self._held = b""  # what came without a target; before _start it is consumed
+        self._start = 0
         self._target: memoryview | None = None
         self._filled = 0
         self._wake: asyncio.Future[None] | None = None
         self._drain: asyncio.Future[None] | None = None
         self._eof = False
         self._lost: AsyncCopyError | None = None
+        self.used = False  # kept after an earlier exchange
         self.moved = 0
         self.mark = 0.0
         self.mark_moved = 0
@@ -64,14 +69,8 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.set_write_buffer_limits(0 if transport.get_extra_info("sslcontext") is None else 1, 0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._target is not None:
-            return self._target[self._filled :]
-        if self._start == self._end:
-            self._start = self._end = 0
-        elif self._end == SPARE:  # room is left only in front: paused otherwise
-            self._spare[: self._end - self._start] = self._spare[self._start : self._end]
-            self._start, self._end = 0, self._end - self._start
-        return self._view[self._end :]
+        target = self._target
+        return self._scratch if target is None else target[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self.moved += nbytes
@@ -81,8 +80,10 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self.transport.pause_reading()
         else:
-            self._end += nbytes
-            if self._end - self._start == SPARE:
+            came = bytes(self._scratch[:nbytes])
+            self._held = self._held[self._start :] + came if self._start < len(self._held) else came
+            self._start = 0
+            if len(self._held) >= HEAD:
                 self.transport.pause_reading()
         self._awake()
 
@@ -117,12 +118,18 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def waiting(self) -> bool:
-        return self._wake is not None or self._drain is not None
+        """``_wake`` may be left over from a reader that was cancelled."""
+        return (self._wake is not None and not self._wake.done()) or self._drain is not None
 
     @property
     def reusable(self) -> bool:
         """Nothing is under way: no rest of a body, no end of stream seen."""
-        return not self._eof and self._start == self._end and self._drain is None and not self.transport.is_closing()
+        return (
+            not self._eof
+            and self._start == len(self._held)
+            and self._drain is None
+            and not self.transport.is_closing()
+        )
 
     @property
     def passed(self) -> int:
@@ -142,9 +149,11 @@ class Connection(asyncio.BufferedProtocol):
 
         1xx are passed over: an unasked ``100 Continue`` means the contrary.
         """
-        while (interim := _INTERIM.match(self._spare, self._start, self._end)) is not None:
+        if self._start == len(self._held):
+            return False
+        while (interim := _INTERIM.match(self._held, self._start)) is not None:
             self._start = interim.end()
-        begun = bytes(self._view[self._start : min(self._end, self._start + 10)])
+        begun = self._held[self._start : self._start + 10]
         return bool(begun) and not b"HTTP/1.1 1".startswith(begun)
 
     def listen(self) -> None:
@@ -197,25 +206,21 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    async def _more(self) -> None:
-        """Wait until something has come into the spare buffer or the target is full."""
+    def _more(self) -> asyncio.Future[None]:
+        """To be awaited: done when something has come, or the target is full."""
         if self._lost is not None:
             raise self._lost
         if self._eof:
             raise ShortRead(f"{self.name}: closed by the server before its answer was complete")
-        self._wake = self._loop.create_future()
+        self._wake = wake = self._loop.create_future()
         self.listen()
-        try:
-            await self._wake
-        finally:
-            self._wake = None
+        return wake
 
     async def read_exactly(self, buffer: memoryview) -> None:
         """Fill the buffer. Raises ShortRead or ConnectionLost with ``received`` set to the bytes that are good."""
-        have = min(self._end - self._start, len(buffer))
+        have = min(len(self._held) - self._start, len(buffer))
         if have:
-            buffer[:have] = self._view[self._start : self._start + have]
-            self._start += have
+            buffer[:have] = self._take(have)
         if have == len(buffer):
             return
         self._target, self._filled = buffer, have
@@ -228,33 +233,34 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._target = None
 
+    def _take(self, count: int) -> memoryview:
+        """The next bytes of what is held."""
+        taken = memoryview(self._held)[self._start : self._start + count]
+        self._start += count
+        if self._start == len(self._held):
+            self._held, self._start = b"", 0
+        return taken
+
     async def read_until(self, mark: bytes) -> bytes:
         """The bytes up to and including ``mark``. Raises WrongServer when it does not come within 16 KiB."""
-        searched = self._start
-        while (found := self._spare.find(mark, searched, self._end)) < 0:
-            if self._end - self._start == SPARE:
-                raise WrongServer(f"{self.name}: no HTTP answer within {SPARE} bytes")
-            unsearched = max(0, self._end - self._start - len(mark) + 1)
+        while (found := self._held.find(mark, self._start, self._start + HEAD)) < 0:
+            if len(self._held) - self._start >= HEAD:
+                raise WrongServer(f"{self.name}: no HTTP answer within {HEAD} bytes")
             await self._more()
-            searched = self._start + unsearched
-        taken = bytes(self._view[self._start : found + len(mark)])
-        self._start = found + len(mark)
-        return taken
+        return bytes(self._take(found + len(mark) - self._start))
 
     async def read_some(self) -> bytes:
         """What has come, at least one byte; b"" at the end of the stream."""
-        if self._start == self._end:
+        if self._start == len(self._held):
             if self._eof and self._lost is None:
                 return b""
             try:
                 await self._more()
             except ShortRead:
                 return b""
-            if self._start == self._end and self._lost is not None:
+            if self._start == len(self._held) and self._lost is not None:
                 raise self._lost  # broken, which is no end
-        taken = bytes(self._view[self._start : self._end])
-        self._start = self._end
-        return taken
+        return bytes(self._take(len(self._held) - self._start))
 
     async def read_head(self) -> tuple[int, dict[str, str], bool]:
         """(status, headers with lower-case names, may the connection be kept) of the final answer; 1xx are passed
@@ -265,23 +271,30 @@ class Connection(asyncio.BufferedProtocol):
             try:
                 head = await self.read_until(b"\r\n\r\n")
             except ShortRead:
-                if self._end > self._start and not bytes(self._view[self._start : self._end]).startswith(b"HTTP/"):
+                if self._start < len(self._held) and not self._held.startswith(b"HTTP/", self._start):
                     raise WrongServer(f"{self.name}: does not answer in HTTP") from None
                 raise
-            line, *fields = head[:-4].decode("latin-1").split("\r\n")
-            match = _STATUS.match(line)
+            text = head[:-4].decode("latin-1")
+            match = _STATUS.match(text)
             if match is None:
                 raise WrongServer(f"{self.name}: does not answer in HTTP/1.1")
             status = int(match[2])
             if status >= 200:
                 break
-        headers: dict[str, str] = {}
-        for field in fields:
-            name, colon, value = field.partition(":")
-            if not colon:
-                raise WrongServer(f"{self.name}: malformed header in the answer")
-            key = name.lower()
-            value = value.strip()
-            headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        fields = _FIELD.findall(text)
+        if len(fields) != text.count("\n"):
+            raise WrongServer(f"{self.name}: malformed header in the answer")
+        headers = {name.lower(): value.rstrip() for name, value in fields}
+        if len(headers) < len(fields):
+            headers = _joined(fields)
         keep = match[1] == "1" and headers.get("connection", "").lower() != "close"
         return status, headers, keep
+
+
+def _joined(fields: list[tuple[str, str]]) -> dict[str, str]:
+    """Headers of which some come more than once."""
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        key, value = name.lower(), value.rstrip()
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return headers

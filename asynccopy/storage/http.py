@@ -16,7 +16,7 @@ from msgspec import Struct
 from asynccopy.errors import ConnectionLost, ShortRead, WrongServer
 from asynccopy.storage.connection import Connection
 from asynccopy.storage.interface import Reader
-from asynccopy.storage.pool import Lease, Origin, Pool
+from asynccopy.storage.pool import Origin, Pool
 
 BUFFER: Final = 256 * 1024
 """Two of these carry an upload of any size. 64 KiB costs a fifth more CPU, 1 MiB leaves the second-level cache."""
@@ -69,20 +69,22 @@ class HttpDoor:
         ``patience``: seconds the server may think before it answers (as long as a stall may last).
         """
         head = _head(origin, method, target, headers, len(body) if body or method in ("PUT", "POST") else None)
+        pool = self.pool
         for fresh in (False, True):
-            async with self.pool.lease(origin, fresh=fresh, sure=method == "POST") as lease:
-                connection = lease.connection
-                try:
-                    connection.write(head, body)
-                    if body:
-                        await _sent(connection)  # the time to answer begins when the request is complete
-                    response, keep = await self._answer(connection, method, patience, limit or MESSAGE)
-                except (ConnectionLost, ShortRead):
-                    if lease.reused and not connection.answered and method != "POST":
-                        continue  # a kept connection that the server had closed meanwhile: what may be repeated, is
-                    raise
-                lease.keep = keep and response.status < REFUSED
+            connection = await pool.take(origin, fresh=fresh, sure=method == "POST")
+            keep = False
+            try:
+                connection.write(head, body)
+                if body:
+                    await _sent(connection)  # the time to answer begins when the request is complete
+                response, keep = await self._answer(connection, method, patience, limit or MESSAGE)
                 return response
+            except (ConnectionLost, ShortRead):
+                if not connection.used or connection.answered or method == "POST":
+                    raise
+                # else a kept connection that the server had closed meanwhile: what may be repeated, is
+            finally:
+                pool.end(origin, connection, keep=keep)
         raise AssertionError("a fresh connection either answers or raises")
 
     async def upload(
@@ -97,8 +99,9 @@ class HttpDoor:
         patience: float | None = None,
     ) -> Response:
         """Stream ``size`` bytes pulled from ``body`` through two buffers; what ``body`` raises comes out unchanged."""
-        async with self.pool.lease(origin, sure=True) as lease:
-            connection = lease.connection
+        connection = await self.pool.take(origin, sure=True)
+        keep = False
+        try:
             connection.write(_head(origin, method, target, headers, size))
             buffers = [self._buffers.pop() if self._buffers else bytearray(BUFFER) for _ in range(2)]
             views = [memoryview(buffer) for buffer in buffers]
@@ -117,10 +120,12 @@ class HttpDoor:
             if not left:
                 await _sent(connection)
             response, keep = await self._answer(connection, method, patience, MESSAGE)
-            lease.keep = keep and not left and response.status < REFUSED
-            if lease.keep:  # on any other way out the transport may still hold them
+            keep = keep and not left
+            if keep:  # on any other way out the transport may still hold them
                 self._buffers.extend(buffers)
             return response
+        finally:
+            self.pool.end(origin, connection, keep=keep)
 
     async def download(
         self, origin: Origin, method: str, target: str, headers: Headers, length: int
@@ -128,21 +133,20 @@ class HttpDoor:
         """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (body of an error, b""
         otherwise).
         """
-        lease = await self.pool.lease(origin, fresh=True).take()
-        connection = lease.connection
+        connection = await self.pool.take(origin, fresh=True)
         try:
             connection.write(_head(origin, method, target, headers, None))
             status, fields, keep = await self._await_head(connection, None)
             if status in (200, 206):
                 if "transfer-encoding" not in fields and fields.get("content-length") == str(length):
-                    return _Body(lease, length, keep)
+                    return _Body(self.pool, origin, connection, length, keep)
                 response = Response(status, fields, b"")
             else:
                 response = Response(status, fields, await _message(connection, fields, MESSAGE))
         except BaseException:
-            lease.release()
+            self.pool.end(origin, connection, keep=False)
             raise
-        lease.release()
+        self.pool.end(origin, connection, keep=False)
         return response
 
     async def aclose(self) -> None:
@@ -160,12 +164,13 @@ class HttpDoor:
     async def _answer(
         self, connection: Connection, method: str, patience: float | None, limit: int
     ) -> tuple[Response, bool]:
+        """The answer, and whether another request may follow it on this connection."""
         status, headers, keep = await self._await_head(connection, patience)
         if method == "HEAD" or status in (204, 304):
             return Response(status, headers, b""), keep
         body = await _message(connection, headers, limit)
         bounded = "content-length" in headers or "transfer-encoding" in headers
-        return Response(status, headers, body), keep and bounded
+        return Response(status, headers, body), keep and bounded and status < REFUSED
 
 
 class NoBytes:
@@ -181,28 +186,36 @@ class NoBytes:
 class _Body:
     """The Reader over an answer of known length."""
 
-    __slots__ = ("_keep", "_lease", "_left")
+    __slots__ = ("_connection", "_ended", "_keep", "_left", "_origin", "_pool")
 
-    def __init__(self, lease: Lease, length: int, keep: bool) -> None:
-        self._lease = lease
+    def __init__(self, pool: Pool, origin: Origin, connection: Connection, length: int, keep: bool) -> None:
+        self._pool = pool
+        self._origin = origin
+        self._connection = connection
         self._left = length
         self._keep = keep
+        self._ended = False
 
     async def readinto(self, buffer: memoryview) -> int:
         if self._left == 0:
             return 0
         if len(buffer) > self._left:
             buffer = buffer[: self._left]
-        await self._lease.connection.read_exactly(buffer)
+        await self._connection.read_exactly(buffer)
         self._left -= len(buffer)
         if self._left == 0:
-            self._lease.keep = self._keep
-            self._lease.release()
+            self._end(self._keep)
         return len(buffer)
 
     def close(self) -> None:
         self._left = 0
-        self._lease.release()
+        self._end(keep=False)
+
+    def _end(self, keep: bool) -> None:
+        """Once only: the connection may be another's by now."""
+        if not self._ended:
+            self._ended = True
+            self._pool.end(self._origin, self._connection, keep=keep)
 
 
 def _head(origin: Origin, method: str, target: str, headers: Headers, length: int | None) -> bytes:

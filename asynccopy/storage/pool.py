@@ -6,12 +6,12 @@ import asyncio
 import socket
 import ssl
 from time import monotonic
-from typing import Final, Self
+from typing import Final
 
 from msgspec import Struct
 
 from asynccopy.errors import ConnectionLost, Stalled, Unreachable, WrongServer
-from asynccopy.storage.connection import Connection
+from asynccopy.storage.connection import SCRATCH, Connection
 
 CONNECT: Final = 10.0
 IDLE: Final = 8.0
@@ -48,20 +48,27 @@ class Pool:
         self.stall = stall
         self._tls = tls
         self._reset = reset
+        self._scratch = memoryview(bytearray(SCRATCH))
         self._addresses: dict[tuple[str, int], tuple[float, list[str]]] = {}
         self._watch: asyncio.TimerHandle | None = None
 
-    def lease(self, origin: Origin, *, fresh: bool = False, sure: bool = False) -> Lease:
-        """A connection to be taken out. ``fresh``: not one that was used before; ``sure``: if it was, the kernel is
-        asked whether the server has hung up, because what goes out on it cannot be repeated.
-        """
-        return Lease(self, origin, fresh, sure)
+    async def take(self, origin: Origin, *, fresh: bool = False, sure: bool = False) -> Connection:
+        """A connection for one exchange, watched from now on; whoever takes it calls ``end``.
 
-    def begin(self, connection: Connection) -> None:
-        """A connection is in use, and watched."""
+        ``fresh``: not one that was used before; ``sure``: if it was, the kernel is asked whether the server has hung
+        up, because what goes out on it cannot be repeated.
+        """
+        await self.slots.acquire()
+        try:
+            connection = (None if fresh else self.kept(origin, sure)) or await self.connect(origin)
+        except BaseException:
+            self.slots.release()
+            raise
         connection.mark = 0.0
         self.busy.add(connection)
-        self._watch_on()
+        if self._watch is None:
+            self._watch_on()
+        return connection
 
     def end(self, origin: Origin, connection: Connection, *, keep: bool) -> None:
         """Its use is over: keep it for the next one, or end it. Does nothing the second time."""
@@ -71,8 +78,8 @@ class Pool:
         self.slots.release()
         if keep and connection.reusable:
             connection.listen()
-            now = monotonic()
-            self.idle.setdefault(origin, []).append((now, connection))
+            connection.used = True
+            self.idle.setdefault(origin, []).append((monotonic(), connection))
         else:
             connection.abort()
 
@@ -88,13 +95,14 @@ class Pool:
 
     async def connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()
+        name = str(origin)
         tls = self._context() if origin.scheme == "https" else None
         failure: OSError | TimeoutError | None = None
         for address in await self._resolve(origin):
             try:
                 async with asyncio.timeout(CONNECT):
                     _, connection = await loop.create_connection(
-                        lambda: Connection(loop, str(origin)),
+                        lambda: Connection(loop, name, self._scratch),
                         address,
                         origin.port,
                         ssl=tls,
@@ -145,9 +153,7 @@ class Pool:
         return None
 
     def _watch_on(self) -> None:
-        if self._watch is None:
-            loop = asyncio.get_running_loop()
-            self._watch = loop.call_later(min(1.0, self.stall / 4), self._look)
+        self._watch = asyncio.get_running_loop().call_later(min(1.0, self.stall / 4), self._look)
 
     def _look(self) -> None:
         """End every connection that somebody waits on in vain. One timer for all of them."""
@@ -167,41 +173,6 @@ class Pool:
                 connection.mark, connection.mark_moved = now, connection.passed
         if self.busy:
             self._watch_on()
-
-
-class Lease:
-    """A connection taken out of the pool. It goes back only when ``keep`` was set: anything else ends it."""
-
-    __slots__ = ("_fresh", "_origin", "_pool", "_sure", "connection", "keep", "reused")
-
-    def __init__(self, pool: Pool, origin: Origin, fresh: bool, sure: bool) -> None:
-        self._pool = pool
-        self._origin = origin
-        self._fresh = fresh
-        self._sure = sure
-        self.keep = False
-
-    async def take(self) -> Self:
-        """Wait for a place and a connection; whoever calls this releases it."""
-        await self._pool.slots.acquire()
-        try:
-            kept = None if self._fresh else self._pool.kept(self._origin, self._sure)
-            self.reused = kept is not None
-            self.connection = kept or await self._pool.connect(self._origin)
-        except BaseException:
-            self._pool.slots.release()
-            raise
-        self._pool.begin(self.connection)
-        return self
-
-    def release(self) -> None:
-        self._pool.end(self._origin, self.connection, keep=self.keep)
-
-    async def __aenter__(self) -> Self:
-        return await self.take()
-
-    async def __aexit__(self, *exc: object) -> None:
-        self.release()
 
 
 def _os_text(error: BaseException | None) -> str:

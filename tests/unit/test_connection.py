@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynccopy.errors import ConnectionLost, ShortRead, Stalled, WrongServer
-from asynccopy.storage.connection import SPARE, Connection
+from asynccopy.storage.connection import HEAD, SCRATCH, Connection
 
 
 class Wire:
@@ -26,7 +26,7 @@ class Wire:
         if self.closing:
             return
         if self.reading and self.data:
-            size = min(self.sizes.pop(0) if self.sizes else SPARE, len(self.data))
+            size = min(self.sizes.pop(0) if self.sizes else HEAD, len(self.data))
             buffer = self.connection.get_buffer(-1)
             assert len(buffer) > 0, "asked to read into an empty buffer"
             size = min(size, len(buffer))
@@ -71,7 +71,7 @@ class Wire:
 
 
 def wired(data: bytes, sizes: list[int], *, end: bool = True) -> Connection:
-    connection = Connection(asyncio.get_running_loop(), "server")
+    connection = Connection(asyncio.get_running_loop(), "server", memoryview(bytearray(SCRATCH)))
     Wire(connection, data, sizes, end=end)
     return connection
 
@@ -117,7 +117,7 @@ async def test_a_short_body_says_what_is_good(sizes: list[int], length: int, wan
 @settings(max_examples=30, deadline=None)
 async def test_a_head_that_does_not_end(sizes: list[int]) -> None:
     with pytest.raises(WrongServer):
-        await wired(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3 * SPARE, sizes, end=False).read_head()
+        await wired(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3 * HEAD, sizes, end=False).read_head()
 
 
 @given(cuts)

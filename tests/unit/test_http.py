@@ -351,6 +351,18 @@ async def test_no_line_break_gets_into_a_request(door: HttpDoor, text: str) -> N
 # --- downloads ----------------------------------------------------------------------------------------------------
 
 
+async def test_closing_a_reader_late_does_not_touch_who_has_its_connection_now(door: HttpDoor) -> None:
+    async with serving(saying(ok(b"body"), ok(b"message"))) as server:
+        reader = await door.download(server.origin, "GET", "/f", (), 4)
+        assert not isinstance(reader, Response)
+        assert await reader.readinto(memoryview(bytearray(4))) == 4
+        following = asyncio.create_task(get(door, server))
+        await asyncio.sleep(0)
+        reader.close()
+        assert (await following).body == b"message"
+        assert server.connections == 1, "the connection was not the same: nothing is shown"
+
+
 async def drink(door: HttpDoor, server: Server, length: int, step: int = BUFFER) -> bytes:
     reader = await door.download(server.origin, "GET", "/f", (), length)
     assert not isinstance(reader, Response), reader
