@@ -125,10 +125,7 @@ class Connection(asyncio.BufferedProtocol):
     def reusable(self) -> bool:
         """Nothing is under way: no rest of a body, no end of stream seen."""
         return (
-            not self._eof
-            and self._start == len(self._held)
-            and self._drain is None
-            and not self.transport.is_closing()
+            not self._eof and self._start == len(self._held) and self._drain is None and not self.transport.is_closing()
         )
 
     @property

@@ -9,7 +9,7 @@ import re
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
-from asynccopy.storage.interface import Destination, Source
+from asynccopy.storage.interface import Capabilities, Destination, Source
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
@@ -18,7 +18,7 @@ _KNOWN = "webhdfs://namenode:9870/path, swebhdfs://, s3://bucket/prefix, file://
 
 class Settings(Struct, frozen=True):
     """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``user``: HDFS user of simple
-    security.
+    security. ``capabilities``: of the destination, where another process has probed it already.
     """
 
     sign_payload: bool = False
@@ -28,6 +28,7 @@ class Settings(Struct, frozen=True):
     s3_region: str | None = None
     s3_addressing: str | None = None
     user: str | None = None
+    capabilities: Capabilities | None = None
 
 
 def open_source(url: str, settings: Settings) -> Source:
@@ -119,4 +120,5 @@ def _s3(url: str, settings: Settings) -> Destination:
             sign_payload=settings.sign_payload,
             connections=max(16, 2 * settings.concurrency),
         ),
+        capabilities=settings.capabilities,
     )

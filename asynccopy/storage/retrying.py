@@ -62,17 +62,16 @@ class _Retrying:
         self._policy = policy
         self._noticed = noticed
 
-    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
-        try:
-            return await call()
-        except AsyncCopyError as error:
-            trouble = Trouble(self._policy, self._noticed)
-            await trouble.wait(error)
+    async def _again(self, call: Callable[[], Awaitable[T]], first: AsyncCopyError | None = None) -> T:
+        """Call until it succeeds; ``first`` is how a call has failed already."""
+        trouble, error = Trouble(self._policy, self._noticed), first
         while True:
+            if error is not None:
+                await trouble.wait(error)
             try:
                 return await call()
-            except AsyncCopyError as error:
-                await trouble.wait(error)
+            except AsyncCopyError as failure:
+                error = failure
 
 
 class RetryingSource(_Retrying):
@@ -97,7 +96,10 @@ class RetryingSource(_Retrying):
         return _ResumingReader(self._source, path, range, Trouble(self._policy, self._noticed))
 
     async def checksum(self, path: str) -> FileChecksum | None:
-        return await self._again(lambda: self._source.checksum(path))
+        try:  # spares what every file has to do a frame and a closure
+            return await self._source.checksum(path)
+        except AsyncCopyError as error:
+            return await self._again(lambda: self._source.checksum(path), error)
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:
         return await self._again(lambda: self._source.block_lengths(path))
@@ -161,7 +163,10 @@ class RetryingDestination(_Retrying):
         return await self._destination.check()
 
     async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
-        return await self._again(lambda: self._destination.put(key, body, crc32c))
+        try:
+            return await self._destination.put(key, body, crc32c)
+        except AsyncCopyError as error:
+            return await self._again(lambda: self._destination.put(key, body, crc32c), error)
 
     async def create_upload(self, key: str) -> str:
         return await self._destination.create_upload(key)

@@ -127,23 +127,30 @@ class Copier:
     # --- small files ---------------------------------------------------------------------------------------------
 
     async def _small(self, status: FileStatus, key: str) -> Evidence:
-        async with self._budget:
+        await self._budget.acquire()
+        try:
             body = memoryview(bytearray(status.length))
+            if status.length:
+                await self._read(status, body)
             whole = ByteRange(0, status.length)
             layout = self._prover.layout(status)
-            if status.length:
-                reader = await self._source.open(status.path, whole)
-                try:
-                    await reader.readinto(body)
-                finally:
-                    reader.close()
-                self._moved(status.path, status.length)
             digests = PartDigests(whole, status.length, layout)
             digests.update(body)
-            receipt = PartReceipt(1, 0, status.length, "", digests.crc32c, digests.blocks())
+            crc = digests.crc32c
+            receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
-            meta = await self._destination.put(key, body, digests.crc32c)
-        return await self._prover.prove_object(meta, status.length, digests.crc32c, source, parts=False)
+            meta = await self._destination.put(key, body, crc)
+        finally:
+            self._budget.release()
+        return await self._prover.prove_object(meta, status.length, crc, source, parts=False)
+
+    async def _read(self, status: FileStatus, body: memoryview) -> None:
+        reader = await self._source.open(status.path, ByteRange(0, status.length))
+        try:
+            await reader.readinto(body)
+        finally:
+            reader.close()
+        self._moved(status.path, status.length)
 
     # --- large files ---------------------------------------------------------------------------------------------
 

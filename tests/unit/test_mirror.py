@@ -309,7 +309,7 @@ async def test_files_that_change_under_way_arrive_in_a_whole_version_or_are_name
 
 async def test_a_file_that_never_rests_is_left_by_name(job: Job) -> None:
     async def step(name: str, when: str, args: tuple[Any, ...]) -> None:
-        if (name, when) == ("checksum", "after") and args[0] == "g/h":
+        if (name, when) == ("checksum", "before") and args[0] == "g/h":
             job.source.append("g/h", b"!")
 
     progress = await job.run(step)

@@ -15,6 +15,7 @@ from asynccopy.storage.interface import Capabilities, Reader
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from asynccopy.storage.memory.source import hdfs_checksum
 from asynccopy.transfer.digests import PartDigests
+from asynccopy.transfer.parts import cut
 from asynccopy.transfer.verify import Prover
 from tests.faults.wrapped import QUICK
 from tests.unit.test_digests import naive
@@ -50,11 +51,16 @@ class Cluster(MemorySource):
         return await super().open(path, range)
 
 
-def streamed(prover: Prover, status: FileStatus, body: bytes = BODY) -> tuple[list[PartReceipt], Any]:
+def streamed(
+    prover: Prover, status: FileStatus, body: bytes = BODY, *, ranges: int = 1
+) -> tuple[list[PartReceipt], Any]:
     layout = prover.layout(status)
-    digests = PartDigests(ByteRange(0, len(body)), len(body), layout)
-    digests.update(memoryview(body))
-    return [PartReceipt(1, 0, len(body), "", digests.crc32c, digests.blocks())], layout
+    receipts = []
+    for number, part in enumerate(cut(len(body), -(-len(body) // ranges)), start=1):
+        digests = PartDigests(part.range, len(body), layout)
+        digests.update(memoryview(body)[part.range.offset : part.range.end])
+        receipts.append(PartReceipt(number, part.range.offset, part.range.length, "", digests.crc32c, digests.blocks()))
+    return receipts, layout
 
 
 @pytest.mark.parametrize("blocks", [None, [1000, 3000, 6000], [1, 9999], [2048, 2048, 2048, 2048, 1000, 808]])
@@ -97,13 +103,25 @@ async def test_an_algorithm_that_cannot_be_recomputed_is_not_believed() -> None:
         await proving.prove_source(status, receipts, layout)
 
 
-@pytest.mark.parametrize("verify", ["checksum", "size"])
-async def test_another_version_is_no_proof(verify: Any) -> None:
+@pytest.mark.parametrize(("verify", "ranges"), [("checksum", 2), ("size", 1), ("size", 2)])
+async def test_another_version_is_no_proof(verify: Any, ranges: int) -> None:
     source = MemorySource({"f": BODY}, block_size=BLOCK)
     proving = prover(source, MemoryDestination(), verify=verify)
     status = await source.status("f")
+    receipts, layout = streamed(proving, status, ranges=ranges)
+    source.put("f", BODY)
+    with pytest.raises(SourceChanged):
+        await proving.prove_source(status, receipts, layout)
+
+
+async def test_one_range_is_proven_by_the_checksum_alone() -> None:
+    source = MemorySource({"f": BODY}, block_size=BLOCK)
+    proving = prover(source, MemoryDestination())
+    status = await source.status("f")
     receipts, layout = streamed(proving, status)
     source.put("f", BODY)
+    assert await proving.prove_source(status, receipts, layout) == str(await source.checksum("f"))
+    source.put("f", BODY[:-1] + b"?")
     with pytest.raises(SourceChanged):
         await proving.prove_source(status, receipts, layout)
 

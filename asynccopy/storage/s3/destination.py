@@ -121,18 +121,15 @@ class S3Destination:
             raise CredentialsRefused(f"{where}: {error}", hint="the access key needs s3:ListBucket") from error
         read_page(response.body, where)
 
-    async def _checksum(self) -> str | None:
-        if self._capabilities is None:
-            async with self._probing:
-                if self._capabilities is None:
-                    return (await self.check()).checksum
-        return self._capabilities.checksum
+    async def _probed(self) -> Capabilities:
+        async with self._probing:
+            return self._capabilities or await self.check()
 
     # --- objects -------------------------------------------------------------------------------------------------
 
     async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
         check_key(key, self.limits.max_key)
-        checksum = await self._checksum()
+        checksum = (self._capabilities or await self._probed()).checksum
         if checksum == "CRC32C":
             response = await self._client.request(
                 "PUT", key, headers=[(CRC32C_HEADER, encode_crc32c(crc32c))], body=body
@@ -185,13 +182,13 @@ class S3Destination:
 
     async def create_upload(self, key: str) -> str:
         check_key(key, self.limits.max_key)
-        headers = DECLARATION if await self._checksum() == "CRC32C" else []
+        headers = DECLARATION if (self._capabilities or await self._probed()).checksum == "CRC32C" else []
         response = await self._client.request("POST", key, [("uploads", "")], headers)
         return read_upload_id(response.body, self._client.subject(key))
 
     async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
-        checksum = await self._checksum()
+        checksum = (self._capabilities or await self._probed()).checksum
         watched = Md5Body(body) if checksum == "MD5" else body
         try:
             response = await self._client.upload(key, query, size, watched, trailer=checksum == "CRC32C")
@@ -221,7 +218,7 @@ class S3Destination:
             return  # not known: the lost connection itself is the news
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
-        capable = await self._checksum() == "CRC32C"
+        capable = (self._capabilities or await self._probed()).checksum == "CRC32C"
         headers = [(CRC32C_HEADER, encode_crc32c(crc32c)), (TYPE_HEADER, FULL_OBJECT)] if capable else []
         try:
             response = await self._client.request(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+from functools import lru_cache
+from time import monotonic
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -64,16 +65,18 @@ class WebHdfsClient:
         query = f"&offset={range.offset}&length={range.length}"
         target = await self._datanode("OPEN", path, query, range.offset)
         asked = self._asked("OPEN", path)
+        # Our path (see ``messages.redirect``) and, whatever the redirect said, our range.
+        rest, checksum = _queries(target.query)
+        url = f"{PREFIX}{encoded(path)}?{rest}{query}"
         try:
-            answer = await self._data.download(
-                target.origin, "GET", _target(path, target.query, range), (), range.length
-            )
+            answer = await self._data.download(target.origin, "GET", url, (), range.length)
         except Unreachable as error:
             raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         except Transient as error:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
-            self._remember(path, target)
+            if checksum is not None:
+                self._remember(path, Redirect(target.origin, checksum))
             return _DataNodeReader(self, target.origin, answer)
         if answer.status != 200:
             meaning = failure(answer, asked)
@@ -108,12 +111,9 @@ class WebHdfsClient:
         return response
 
     def _remember(self, path: str, target: Redirect) -> None:
-        query, swapped = _OPEN.subn(r"\1op=GETFILECHECKSUM", _REDIRECTED_RANGE.sub("", target.query).lstrip("&"))
-        if swapped != 1:
-            return  # a gateway's redirect, which only it can read
         if len(self._opened) >= OPENED:
             del self._opened[next(iter(self._opened))]
-        self._opened[path] = Redirect(target.origin, query)
+        self._opened[path] = target
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
         """The blocks of a range with their DataNodes; GET_BLOCK_LOCATIONS is private but everywhere, and names both
@@ -169,11 +169,11 @@ class WebHdfsClient:
 
     def _suspected(self, datanode: Origin) -> bool:
         until = self._suspects.get(datanode)
-        return until is not None and until > asyncio.get_running_loop().time()
+        return until is not None and until > monotonic()
 
     def suspect(self, datanode: Origin, error: E) -> E:
         """Avoid a DataNode for a while, because of this error, which is given back."""
-        self._suspects[datanode] = asyncio.get_running_loop().time() + SUSPECT
+        self._suspects[datanode] = monotonic() + SUSPECT
         return error
 
 
@@ -197,7 +197,11 @@ class _DataNodeReader:
         self._reader.close()
 
 
-def _target(path: str, query: str, range: ByteRange) -> str:
-    """The DataNode's URL with our path (see ``messages.redirect``) and, whatever the redirect said, our range."""
+@lru_cache(maxsize=4096)
+def _queries(query: str) -> tuple[str, str | None]:
+    """A redirect's query without its range, and the same asking for the checksum: None of a gateway's redirect, which
+    only it can read. Remembered: files of one length have the same.
+    """
     rest = _REDIRECTED_RANGE.sub("", query).lstrip("&")
-    return f"{PREFIX}{encoded(path)}?{rest}&offset={range.offset}&length={range.length}"
+    checksum, swapped = _OPEN.subn(r"\1op=GETFILECHECKSUM", rest)
+    return rest, checksum if swapped == 1 else None

@@ -137,10 +137,12 @@ _blocks = msgspec.json.Decoder(_LocatedBlocksAnswer)
 _remote = msgspec.json.Decoder(_RemoteAnswer)
 
 
+@lru_cache(maxsize=4096)
 def encoded(path: str) -> str:
     """An absolute HDFS path as it goes into a URL: every byte that is not unreserved is escaped, ``/`` is not.
 
-    A raw ``+`` would mean a space, and a raw ``%2F`` acts as a separator on the server.
+    A raw ``+`` would mean a space, and a raw ``%2F`` acts as a separator on the server. Remembered: a file has several
+    requests.
     """
     try:
         return quote(path, safe="/")
