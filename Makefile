@@ -16,8 +16,11 @@ BENCH ?=
 PYTEST ?=
 
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(WHEELS),--no-index --find-links $(WHEELS))
-# The project itself: its build backend came with the lock, so nothing unhashed is fetched.
-INSTALL_SELF = $(PIP) --no-deps --no-build-isolation --editable .
+# The project itself: its build backend came with the lock, so nothing unhashed is fetched. What was compiled from an
+# older source goes first, in case nothing can be compiled now. What is compiled serves every Python here.
+NATIVE := asynccopy/transfer/_crc.c
+INSTALL_SELF = find $(dir $(NATIVE)) -name '_crc.*so' ! -newer $(NATIVE) -delete && \
+	$(PIP) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-real test test-quick test-pythons check format lock bench clean
@@ -56,8 +59,8 @@ format: $(VENV)/.test ## let ruff lay out the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test ## measure speed, CPU and memory on the real servers
-	$(BIN)/python -m testbed fetch --peers
+bench: $(VENV)/.test ## measure speed, CPU and memory on the real servers, beside DistCp, rclone and juicefs
+	-$(BIN)/python -m testbed fetch --peers --rivals
 	$(BIN)/python -m tests.bench $(BENCH)
 
 lock: ## resolve the dependencies anew into both locks (needs uv)
@@ -67,7 +70,8 @@ lock: ## resolve the dependencies anew into both locks (needs uv)
 		pyproject.toml --group build --group test --constraint requirements.lock --output-file requirements-test.lock
 
 clean: ## remove the virtual environment and every cache in this folder
-	rm -rf $(VENV) .venv-* build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache \
+		asynccopy/transfer/_crc.*so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps say which lock the environment was made from, so a changed lock installs again.
@@ -76,12 +80,12 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV) || { echo "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.made requirements.lock pyproject.toml
+$(VENV)/.run: $(VENV)/.made requirements.lock pyproject.toml $(NATIVE)
 	$(PIP) --require-hashes -r requirements.lock
 	$(INSTALL_SELF)
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.made requirements-test.lock pyproject.toml
+$(VENV)/.test: $(VENV)/.made requirements-test.lock pyproject.toml $(NATIVE)
 	$(PIP) --require-hashes -r requirements-test.lock
 	$(INSTALL_SELF)
 	@touch $@ $(VENV)/.run

@@ -10,21 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import struct
-import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
-from fastcrc.crc32 import iscsi
 from msgspec import Struct
 
 from asynccopy.model import BlockDigest, ByteRange, FileChecksum, PartReceipt
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from asynccopy.transfer.crc import crc32_chunks, crc32c, crc32c_chunks, joined
 
 _ALGORITHM = re.compile(r"MD5-of-(\d+)MD5-of-(\d+)(CRC32C?)")
 
@@ -71,9 +64,6 @@ class Layout(Struct, frozen=True):
 
 
 _from = range
-crc32c: Callable[..., int] = iscsi
-"""CRC-32C (Castagnoli) of some bytes, going on from an earlier value: ``crc32c(data, before=0)``."""
-_SLAB = 512  # chunks unpacked at once: 256 KiB, the size of the buffers that carry an upload
 
 
 class PartDigests:
@@ -83,52 +73,65 @@ class PartDigests:
     block that the part only touches, the raw CRCs are kept (4 bytes per chunk), for the other part's to be joined to.
     """
 
-    __slots__ = ("_at", "_block", "_blocks", "_crcs", "_done", "_length", "_md5", "_raw", "_rest", "crc32c")
+    __slots__ = ("_block", "_blocks", "_chunk_crcs", "_done", "_left", "_md5", "_raw", "_rest", "_size", "crc32c")
 
     def __init__(self, range: ByteRange, length: int, layout: Layout | None) -> None:
         self.crc32c = 0
-        self._at = range.offset
-        self._length = length
         self._done: list[BlockDigest] = []
-        self._blocks = iter(_pieces(range, length, layout) if layout is not None else ())
-        self._crcs = _chunk_crcs(layout.bytes_per_crc, layout.crc) if layout is not None else None
-        self._rest = b""
+        self._size = 0
+        if layout is None:
+            return
+        self._size = layout.bytes_per_crc
+        self._chunk_crcs = crc32c_chunks if layout.crc == "CRC32C" else crc32_chunks
+        self._rest = b""  # of a chunk whose end did not come yet
+        self._blocks = _pieces(range, length, layout)
         self._next_block()
 
     def _next_block(self) -> None:
         self._block = next(self._blocks, None)
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._left = self._block[2] if self._block is not None else 0
+        self._md5: hashlib._Hash | None = None
         self._raw: list[bytes] = []
 
     def update(self, data: memoryview) -> None:
-        """Take the next bytes of the part; at its best on multiples of the chunk size."""
-        self.crc32c = crc32c(data, self.crc32c)
-        if self._crcs is None:
+        """Take the next bytes of the part; at its best on multiples of the chunk size. Raises ValueError for more bytes
+        than the part has.
+        """
+        if not self._size:
+            self.crc32c = crc32c(data, self.crc32c)
             return
-        while len(data):
-            assert self._block is not None
-            piece = data[: self._block[2] - self._at]
-            self._feed(piece, last=self._at + len(piece) == self._block[2])
-            self._at += len(piece)
-            data = data[len(piece) :]
+        while length := len(data):
+            if self._block is None:
+                raise ValueError("more bytes than the part has")
+            if length <= self._left:
+                self._left -= length
+                self._feed(data, length)
+                return
+            piece, data = data[: self._left], data[self._left :]
+            self._left = 0
+            self._feed(piece, len(piece))
 
-    def _feed(self, piece: memoryview, last: bool) -> None:
+    def _feed(self, piece: memoryview, length: int) -> None:
         """Digest bytes of the current block; whole chunks only, unless they end the block or the part."""
-        assert self._crcs is not None
         assert self._block is not None
-        if self._rest or (len(piece) % self._crcs.size and not last):
-            piece = memoryview(self._rest + bytes(piece))
-        whole = len(piece) if last else len(piece) - len(piece) % self._crcs.size
-        self._rest = bytes(piece[whole:])
-        crcs = self._crcs(piece[:whole])
-        index, complete, _ = self._block
-        if complete:
-            self._md5.update(crcs)
+        last = not self._left
+        if self._rest or (not last and length % self._size):
+            self.crc32c = crc32c(piece, self.crc32c)
+            joint = self._rest + piece
+            cut = len(joint) if last else len(joint) - len(joint) % self._size
+            self._rest = joint[cut:]
+            crcs, _ = self._chunk_crcs(joint[:cut], self._size)
         else:
+            crcs, self.crc32c = self._chunk_crcs(piece, self._size, self.crc32c)
+        index, whole, _ = self._block
+        if not whole:
             self._raw.append(crcs)
+        elif self._md5 is None:
+            self._md5 = hashlib.md5(crcs, usedforsecurity=False)
+        else:
+            self._md5.update(crcs)
         if last:
-            digest = self._md5.digest() if complete else b"".join(self._raw)
-            self._done.append(BlockDigest(index, complete, digest))
+            self._done.append(BlockDigest(index, whole, self._md5.digest() if self._md5 else b"".join(self._raw)))
             self._next_block()
 
     def blocks(self) -> tuple[BlockDigest, ...]:
@@ -136,45 +139,12 @@ class PartDigests:
         return tuple(self._done)
 
 
-def _pieces(range: ByteRange, length: int, layout: Layout) -> Iterable[tuple[int, bool, int]]:
-    """(block index, does the part hold all of it, end of the part's piece of it) in order."""
+def _pieces(range: ByteRange, length: int, layout: Layout) -> Iterator[tuple[int, bool, int]]:
+    """(block index, does the part hold all of it, bytes of it in the part) in order."""
+    first, after = range.offset, range.end
     for index, start, end in layout.blocks(range):
         end = min(end, length)
-        yield index, start >= range.offset and end <= range.end, min(end, range.end)
-
-
-class _ChunkCrcs:
-    """CRCs of consecutive chunks, big-endian, the last chunk possibly short.
-
-    Cutting costs more than the CRC: one struct that unpacks many chunks at once takes 0.25 CPU-s/GB, slicing in a
-    loop 0.41.
-    """
-
-    __slots__ = ("_crc", "size")
-
-    def __init__(self, size: int, crc: Callable[[Buffer], int]) -> None:
-        self.size = size
-        self._crc = crc
-
-    def __call__(self, data: memoryview) -> bytes:
-        count, tail = divmod(len(data), self.size)
-        crcs: list[int] = []
-        for first in _from(0, count, _SLAB):
-            chunks = _chunks(self.size, min(_SLAB, count - first))
-            crcs += map(self._crc, chunks.unpack_from(data, first * self.size))
-        if tail:
-            crcs.append(self._crc(data[-tail:]))
-        return struct.pack(f">{len(crcs)}I", *crcs)
-
-
-@lru_cache(maxsize=_SLAB)
-def _chunks(size: int, count: int) -> struct.Struct:
-    return struct.Struct(f"{size}s" * count)
-
-
-@lru_cache(maxsize=8)
-def _chunk_crcs(size: int, crc: str) -> _ChunkCrcs:
-    return _ChunkCrcs(size, crc32c if crc == "CRC32C" else zlib.crc32)
+        yield index, start >= first and end <= after, min(end, after) - max(start, first)
 
 
 def file_checksum(receipts: Sequence[PartReceipt], length: int, layout: Layout) -> FileChecksum:
@@ -207,46 +177,5 @@ def joined_crc32c(receipts: Sequence[PartReceipt]) -> int:
     """CRC-32C of the whole object from its parts, ascending; nothing is read again."""
     crc = 0
     for receipt in receipts:
-        crc = _apply(_zeros(receipt.size), crc) ^ receipt.crc32c
+        crc = joined(crc, receipt.crc32c, receipt.size)
     return crc
-
-
-# CRC(A + B) = CRC(A) advanced over len(B) zero bytes, xor CRC(B). Advancing is linear over GF(2): a 32 x 32 bit
-# matrix, made by squaring the matrix of one zero bit; parts have few different sizes, so it is remembered. (zlib's
-# crc32_combine.)
-
-
-def _apply(matrix: tuple[int, ...], vector: int) -> int:
-    result = 0
-    for row in matrix:
-        if not vector:
-            break
-        if vector & 1:
-            result ^= row
-        vector >>= 1
-    return result
-
-
-def _times(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(_apply(a, row) for row in b)
-
-
-@lru_cache(maxsize=1)
-def _powers() -> list[tuple[int, ...]]:
-    """Matrices for 2^k zero bytes, k = 0..62."""
-    matrix = (0x82F63B78, *(1 << bit for bit in range(31)))  # one zero bit, reflected Castagnoli polynomial
-    for _ in range(3):
-        matrix = _times(matrix, matrix)
-    powers = [matrix]
-    for _ in range(62):
-        powers.append(_times(powers[-1], powers[-1]))
-    return powers
-
-
-@lru_cache(maxsize=256)
-def _zeros(length: int) -> tuple[int, ...]:
-    matrix = tuple(1 << bit for bit in range(32))
-    for bit, power in enumerate(_powers()):
-        if length >> bit & 1:
-            matrix = _times(power, matrix)
-    return matrix

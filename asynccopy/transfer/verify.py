@@ -11,7 +11,8 @@ from asynccopy.retry import RetryPolicy
 from asynccopy.storage.http import BUFFER
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import Noticed, Trouble
-from asynccopy.transfer.digests import Layout, PartDigests, crc32c, file_checksum, joined_crc32c
+from asynccopy.transfer.crc import crc32c
+from asynccopy.transfer.digests import Layout, PartDigests, file_checksum, joined_crc32c
 
 
 class Prover:

@@ -126,6 +126,23 @@ def test_one_flipped_bit_anywhere_changes_both_digests() -> None:
         assert joined_crc32c(wrong) != joined_crc32c(right)
 
 
+@pytest.mark.parametrize("feeds", [(100, 1), (101,), (50, 51)])
+def test_more_bytes_than_the_part_has_are_refused(feeds: tuple[int, ...]) -> None:
+    digests = PartDigests(ByteRange(0, 100), 100, Layout(1024))
+    with pytest.raises(ValueError, match="more bytes"):
+        for count in feeds:
+            digests.update(memoryview(BODY)[:count])
+
+
+@pytest.mark.parametrize("polynomial", ["CRC32C", "CRC32"])
+def test_the_crc_so_far_is_that_of_all_bytes_fed(polynomial: str) -> None:
+    digests, at = PartDigests(ByteRange(0, 9000), 9000, Layout(4096, crc=polynomial)), 0
+    for step in (512, 1, 511, 3000, 700, 4276):
+        digests.update(memoryview(BODY)[at : at + step])
+        at += step
+        assert digests.crc32c == fastcrc.crc32.iscsi(BODY[:at])
+
+
 def test_swapped_parts_change_the_joined_crc() -> None:
     one, two = cut(BODY[:8192], [4096, 8192], None, random.Random(3))
     assert joined_crc32c([two, one]) != joined_crc32c([one, two])

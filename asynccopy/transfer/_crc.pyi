@@ -1,0 +1,6 @@
+from typing_extensions import Buffer
+
+MACHINE: str
+
+def crc32c_chunks(data: Buffer, size: int, before: int = 0, /) -> tuple[bytes, int]: ...
+def _portable(data: Buffer, size: int, before: int = 0, /) -> tuple[bytes, int]: ...
