@@ -11,6 +11,7 @@ import re
 import select
 import socket
 import struct
+from time import monotonic
 from typing import Final, cast
 
 from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongServer
@@ -213,6 +214,14 @@ class Connection(asyncio.BufferedProtocol):
         self.listen()
         return wake
 
+    def _more_of_head(self) -> asyncio.Future[None]:
+        if len(self._held) - self._start >= HEAD:
+            raise WrongServer(f"{self.name}: no HTTP answer within {HEAD} bytes")
+        # The very first bytes decide whether this is HTTP at all: an RPC port answers a few bytes and closes.
+        if self._eof and self._start < len(self._held) and not self._held.startswith(b"HTTP/", self._start):
+            raise WrongServer(f"{self.name}: does not answer in HTTP")
+        return self._more()
+
     async def read_exactly(self, buffer: memoryview) -> None:
         """Fill the buffer. Raises ShortRead or ConnectionLost with ``received`` set to the bytes that are good."""
         have = min(len(self._held) - self._start, len(buffer))
@@ -230,6 +239,10 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._target = None
 
+    def take_held(self, count: int) -> bytes | None:
+        """The next bytes, if they have all come already."""
+        return bytes(self._take(count)) if self._start + count <= len(self._held) else None
+
     def _take(self, count: int) -> memoryview:
         """The next bytes of what is held."""
         taken = memoryview(self._held)[self._start : self._start + count]
@@ -242,7 +255,7 @@ class Connection(asyncio.BufferedProtocol):
         """The bytes up to and including ``mark``. Raises WrongServer when it does not come within 16 KiB."""
         while (found := self._held.find(mark, self._start, self._start + HEAD)) < 0:
             if len(self._held) - self._start >= HEAD:
-                raise WrongServer(f"{self.name}: no HTTP answer within {HEAD} bytes")
+                raise WrongServer(f"{self.name}: no end of a line within {HEAD} bytes")
             await self._more()
         return bytes(self._take(found + len(mark) - self._start))
 
@@ -259,25 +272,23 @@ class Connection(asyncio.BufferedProtocol):
                 raise self._lost  # broken, which is no end
         return bytes(self._take(len(self._held) - self._start))
 
-    async def read_head(self) -> tuple[int, dict[str, str], bool]:
+    async def read_head(self, patience: float) -> tuple[int, dict[str, str], bool]:
         """(status, headers with lower-case names, may the connection be kept) of the final answer; 1xx are passed
-        over.
+        over. It has to come within ``patience`` seconds: Stalled.
         """
+        self.deadline = monotonic() + patience
         while True:
-            # The very first bytes decide whether this is HTTP at all: an RPC port answers a few bytes and closes.
-            try:
-                head = await self.read_until(b"\r\n\r\n")
-            except ShortRead:
-                if self._start < len(self._held) and not self._held.startswith(b"HTTP/", self._start):
-                    raise WrongServer(f"{self.name}: does not answer in HTTP") from None
-                raise
-            text = head[:-4].decode("latin-1")
+            while (end := self._held.find(b"\r\n\r\n", self._start, self._start + HEAD)) < 0:
+                await self._more_of_head()
+            text = self._held[self._start : end].decode("latin-1")
+            self._start = end + 4
             match = _STATUS.match(text)
             if match is None:
                 raise WrongServer(f"{self.name}: does not answer in HTTP/1.1")
             status = int(match[2])
             if status >= 200:
                 break
+        self.deadline = None
         fields = _FIELD.findall(text)
         if len(fields) != text.count("\n"):
             raise WrongServer(f"{self.name}: malformed header in the answer")

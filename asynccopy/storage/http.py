@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from time import monotonic
 from typing import Final
 
 from msgspec import Struct
@@ -136,7 +135,7 @@ class HttpDoor:
         connection = await self.pool.take(origin, fresh=True)
         try:
             connection.write(_head(origin, method, target, headers, None))
-            status, fields, keep = await self._await_head(connection, None)
+            status, fields, keep = await connection.read_head(self.pool.stall)
             if status in (200, 206):
                 if "transfer-encoding" not in fields and fields.get("content-length") == str(length):
                     return _Body(self.pool, origin, connection, length, keep)
@@ -154,18 +153,11 @@ class HttpDoor:
 
     # --- answers -------------------------------------------------------------------------------------------------
 
-    async def _await_head(self, connection: Connection, patience: float | None) -> tuple[int, dict[str, str], bool]:
-        connection.deadline = monotonic() + (self.pool.stall if patience is None else patience)
-        try:
-            return await connection.read_head()
-        finally:
-            connection.deadline = None
-
     async def _answer(
         self, connection: Connection, method: str, patience: float | None, limit: int
     ) -> tuple[Response, bool]:
         """The answer, and whether another request may follow it on this connection."""
-        status, headers, keep = await self._await_head(connection, patience)
+        status, headers, keep = await connection.read_head(self.pool.stall if patience is None else patience)
         if method == "HEAD" or status in (204, 304):
             return Response(status, headers, b""), keep
         body = await _message(connection, headers, limit)
@@ -219,14 +211,13 @@ class _Body:
 
 
 def _head(origin: Origin, method: str, target: str, headers: Headers, length: int | None) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {origin.netloc}"]
-    lines += [f"{name}: {value}" for name, value in headers]
-    if length is not None:
-        lines.append(f"Content-Length: {length}")
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1:
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    size = "" if length is None else f"Content-Length: {length}\r\n"
+    text = f"{method} {target} HTTP/1.1\r\nHost: {origin.netloc}\r\n{fields}{size}\r\n"
+    lines = len(headers) + (3 if length is None else 4)
+    if text.count("\n") != lines or text.count("\r") != lines:
         raise AssertionError("a line break inside a request line or header")
-    return (text + "\r\n\r\n").encode("latin-1")
+    return text.encode("latin-1")
 
 
 async def _sent(connection: Connection) -> None:
@@ -245,7 +236,10 @@ async def _message(connection: Connection, headers: dict[str, str], limit: int) 
     if (text := headers.get("content-length")) is not None:
         if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > limit:
             raise WrongServer(f"{connection.name}: unusable Content-Length in the answer")
-        body = bytearray(int(text))
+        length = int(text)
+        if (held := connection.take_held(length)) is not None:
+            return held
+        body = bytearray(length)
         await connection.read_exactly(memoryview(body))
         return bytes(body)
     pieces: list[bytes] = []

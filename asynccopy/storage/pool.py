@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from functools import lru_cache
 from time import monotonic
 from typing import Final
 
 from msgspec import Struct
 
 from asynccopy.errors import ConnectionLost, Stalled, Unreachable, WrongServer
+from asynccopy.storage.budget import Budget
 from asynccopy.storage.connection import SCRATCH, Connection
 
 CONNECT: Final = 10.0
@@ -30,19 +32,25 @@ class Origin(Struct, frozen=True):
 
     @property
     def netloc(self) -> str:
-        default = 443 if self.scheme == "https" else 80
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == default else f"{host}:{self.port}"
+        return _netloc(self)
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.netloc}"
+
+
+@lru_cache(maxsize=4096)
+def _netloc(origin: Origin) -> str:
+    """Remembered: it goes into every request."""
+    default = 443 if origin.scheme == "https" else 80
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    return host if origin.port == default else f"{host}:{origin.port}"
 
 
 class Pool:
     """Connections to any number of origins, at most ``connections`` in use at once. See ``HttpDoor`` for the rest."""
 
     def __init__(self, *, connections: int, stall: float, tls: ssl.SSLContext | None, reset: bool) -> None:
-        self.slots = asyncio.Semaphore(connections)
+        self.places = Budget(connections)
         self.idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self.busy: set[Connection] = set()
         self.stall = stall
@@ -58,11 +66,11 @@ class Pool:
         ``fresh``: not one that was used before; ``sure``: if it was, the kernel is asked whether the server has hung
         up, because what goes out on it cannot be repeated.
         """
-        await self.slots.acquire()
+        await self.places.take()
         try:
             connection = (None if fresh else self.kept(origin, sure)) or await self.connect(origin)
         except BaseException:
-            self.slots.release()
+            self.places.give()
             raise
         connection.mark = 0.0
         self.busy.add(connection)
@@ -75,7 +83,7 @@ class Pool:
         if connection not in self.busy:
             return
         self.busy.discard(connection)
-        self.slots.release()
+        self.places.give()
         if keep and connection.reusable:
             connection.listen()
             connection.used = True

@@ -23,6 +23,7 @@ from asynccopy.errors import (
 )
 from asynccopy.model import ByteRange, Evidence, FileStatus, OpenUpload, Part, PartReceipt
 from asynccopy.retry import RetryPolicy
+from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Destination, Reader, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
@@ -76,7 +77,7 @@ class Copier:
         prover: Prover,
         *,
         wanted_part_size: int | None,
-        budget: asyncio.Semaphore,
+        budget: Budget,
         policy: RetryPolicy,
         noticed: Noticed,
         moved: Callable[[str, int], None],
@@ -127,7 +128,7 @@ class Copier:
     # --- small files ---------------------------------------------------------------------------------------------
 
     async def _small(self, status: FileStatus, key: str) -> Evidence:
-        await self._budget.acquire()
+        await self._budget.take()
         try:
             body = memoryview(bytearray(status.length))
             if status.length:
@@ -141,7 +142,7 @@ class Copier:
             source = await self._prover.prove_source(status, [receipt], layout)
             meta = await self._destination.put(key, body, crc)
         finally:
-            self._budget.release()
+            self._budget.give()
         return await self._prover.prove_object(meta, status.length, crc, source, parts=False)
 
     async def _read(self, status: FileStatus, body: memoryview) -> None:
@@ -165,15 +166,15 @@ class Copier:
         try:
             async with asyncio.TaskGroup() as group:
                 for part in missing:
-                    await self._budget.acquire()
+                    await self._budget.take()
                     if self._stop.is_set():
-                        self._budget.release()
+                        self._budget.give()
                         break
                     task = group.create_task(
                         self._send(status, key, upload.upload_id, part, layout, log, receipts),
                         name=f"part {part.number} of {status.path}",
                     )
-                    task.add_done_callback(lambda _: self._budget.release())
+                    task.add_done_callback(lambda _: self._budget.give())
         except BaseExceptionGroup as failures:
             raise root_cause(failures) from None
         if len(receipts) < resumed + len(missing):

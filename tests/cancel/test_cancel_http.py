@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from asynccopy.simulators import S3Simulator, TreeNamespace, WebHdfsSimulator
+from asynccopy.storage.budget import Budget
 from asynccopy.storage.registry import Settings, open_destination, open_source
 from asynccopy.storage.retrying import RetryingDestination, RetryingSource
 from asynccopy.transfer.copy import Copier
@@ -29,8 +30,8 @@ class World(NamedTuple):
     destination: Any
     capabilities: Any
 
-    def copier(self) -> tuple[Copier, asyncio.Semaphore]:
-        budget = asyncio.Semaphore(2)
+    def copier(self) -> tuple[Copier, Budget]:
+        budget = Budget(2)
         source = RetryingSource(self.source, QUICK, lambda *_: None)
         destination = RetryingDestination(self.destination, QUICK, lambda *_: None)
         prover = Prover(source, destination, self.capabilities, "checksum", QUICK, lambda *_: None)
@@ -89,7 +90,7 @@ async def test_cancelled_after_every_step(world: World, path: str, body: bytes, 
         task.cancel()
         await asyncio.wait([task])
         assert not [t for t in asyncio.all_tasks() if t.get_name().startswith("part ")]
-        assert budget._value == 2
+        assert budget.taken == 0
         for door in world.doors():
             assert not door.pool.busy, "a connection is still in use"
         assert await stored(world, path) in (None, body)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from asynccopy.errors import AsyncCopyError
 from asynccopy.model import OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
+from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from asynccopy.storage.retrying import RetryingDestination, RetryingSource
@@ -128,7 +129,7 @@ class Bench:
             cast("Destination", Wrapped(self.inner_destination, self._step)), policy, self._notice
         )
         prover = Prover(self.source, self.destination, Capabilities(checksum), verify, policy, self._notice)
-        self.budget = asyncio.Semaphore(concurrency)
+        self.budget = Budget(concurrency)
         self.copier = Copier(
             self.source,
             self.destination,

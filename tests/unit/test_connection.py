@@ -89,7 +89,7 @@ async def test_heads_and_bodies_in_any_pieces(sizes: list[int], bodies: list[int
         data = data[: len(data) - 256 * 40 + length]
     connection = wired(data, sizes)
     for length in bodies:
-        status, headers, keep = await connection.read_head()
+        status, headers, keep = await connection.read_head(10)
         assert (status, headers["content-length"], keep) == (200, str(length), True)
         body = bytearray(length)
         await connection.read_exactly(memoryview(body))
@@ -117,7 +117,7 @@ async def test_a_short_body_says_what_is_good(sizes: list[int], length: int, wan
 @settings(max_examples=30, deadline=None)
 async def test_a_head_that_does_not_end(sizes: list[int]) -> None:
     with pytest.raises(WrongServer):
-        await wired(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3 * HEAD, sizes, end=False).read_head()
+        await wired(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 3 * HEAD, sizes, end=False).read_head(10)
 
 
 @given(cuts)

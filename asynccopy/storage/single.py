@@ -1,0 +1,44 @@
+"""A single file as a legal source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
+from asynccopy.storage.interface import Reader, Source
+
+
+class SingleFile:
+    """Shows a source whose root is a file as a directory that holds just that file, under its own name."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.url = source.url
+        self.name = source.name
+
+    async def check(self) -> FileStatus:
+        return await self._source.check()
+
+    async def status(self, path: str) -> FileStatus:
+        return _renamed(await self._source.status(""), path)
+
+    async def list(self, path: str, after: str = "") -> ListPage:
+        return ListPage([_renamed(await self._source.status(""), self.name)], None)
+
+    async def open(self, path: str, range: ByteRange) -> Reader:
+        return await self._source.open("", range)
+
+    async def checksum(self, path: str) -> FileChecksum | None:
+        return await self._source.checksum("")
+
+    async def block_lengths(self, path: str) -> Sequence[int] | None:
+        return await self._source.block_lengths("")
+
+    async def aclose(self) -> None:
+        await self._source.aclose()
+
+
+def _renamed(status: FileStatus, path: str) -> FileStatus:
+    return FileStatus(
+        path, status.length, status.modification_time, status.file_id, status.is_directory, status.block_size
+    )
