@@ -21,6 +21,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     fetching = commands.add_parser("fetch", help="download the servers into the cache directory; again is cheap")
     fetching.add_argument("--peers", action="store_true", help="also what DistCp with S3A needs")
+    fetching.add_argument("--rivals", action="store_true", help="also the other programs that the benchmark runs")
     up = commands.add_parser("up", help="run HDFS and an S3 server until Ctrl-C")
     up.add_argument("--datanodes", type=int, default=1, help="how many DataNodes (default: 1)")
     up.add_argument("--fast", action="store_true", help="for throughput: larger heaps, the optimising compiler")
@@ -28,15 +29,15 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.command == "fetch":
-            return _fetch(arguments.peers)
+            return _fetch(peers=arguments.peers, rivals=arguments.rivals)
         return _up(arguments.datanodes, arguments.fast, arguments.directory)
     except (ServerFailed, fetch.FetchFailed) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _fetch(peers: bool) -> int:
-    skipped = fetch.fetch(peers=peers)
+def _fetch(*, peers: bool, rivals: bool) -> int:
+    skipped = fetch.fetch(peers=peers, rivals=rivals)
     print("\n".join(skipped or [f"All there, in {fetch.cache()}"]))
     return 1 if skipped else 0
 

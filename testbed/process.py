@@ -45,6 +45,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def listens(port: int) -> bool:
+    """Somebody takes connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def _stat(pid: int) -> list[str]:
     """The fields of /proc/PID/stat after the command's name, [] when there is no such process."""
     try:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from testbed import fetch, hadoop
-from testbed.process import Server, ServerFailed, free_ports, start_time
+from testbed.process import Server, ServerFailed, free_ports, listens, start_time
 from testbed.signed import S3Client, S3Refused
 
 ROOM_IN_MEMORY = 4 << 30
@@ -160,6 +160,24 @@ class VersityGw(Store):
         super().stop()
         if self._memory is not None:
             shutil.rmtree(self._memory, ignore_errors=True)
+
+    def door(self, certificate: Path) -> tuple[Server, dict[str, str]]:
+        """A second process over the same data that speaks TLS, not started, and what a client's environment needs.
+
+        ``certificate``: a PEM file with the key in it.
+        """
+        [port] = free_ports(1)
+        program, *options = self._command()
+        options[options.index("--port") + 1] = f"127.0.0.1:{port}"
+        server = Server(
+            f"{self.name}-tls",
+            [program, "--cert", str(certificate), "--key", str(certificate), *options],
+            log=self.directory / f"{self.name}-tls.log",
+            ready=lambda: listens(port),
+            environment=self._environment(),
+        )
+        trust = {"SSL_CERT_FILE": str(certificate)}
+        return server, self.env() | trust | {"AWS_ENDPOINT_URL_S3": f"https://127.0.0.1:{port}"}
 
     def read_back(self, bucket: str, prefix: str = "") -> dict[str, tuple[int, str]]:
         """From the files themselves: a listing is XML, which cannot carry every name."""

@@ -42,7 +42,9 @@ class S3Client:
 
     def __init__(self, store: Credentials) -> None:
         self._store = store
-        self._host = urlsplit(store.endpoint).netloc
+        url = urlsplit(store.endpoint)
+        self._host = url.netloc
+        self._connection = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
 
     def request(
         self,
@@ -60,6 +62,12 @@ class S3Client:
             return Reply(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
         finally:
             connection.close()
+
+    def head(self, method: str, bucket: str, key: str, query: Mapping[str, str], length: int) -> bytes:
+        """A request's head, for who sends the body himself. The signature does not cover the body."""
+        target, headers = self._request(method, bucket, key, query, {}, "UNSIGNED-PAYLOAD")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"{method} {target} HTTP/1.1\r\n{lines}content-length: {length}\r\n\r\n".encode()
 
     def digest(self, bucket: str, key: str) -> tuple[int, str]:
         """Size and SHA-256 of an object, read in pieces. Raises S3Refused."""
@@ -105,12 +113,19 @@ class S3Client:
     def _open(
         self, method: str, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        digest = hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256
+        target, signed = self._request(method, bucket, key, query, headers, digest)
+        connection = self._connection(self._host, timeout=60)
+        connection.request(method, target, body=body or None, headers=signed)
+        return connection, connection.getresponse()
+
+    def _request(
+        self, method: str, bucket: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], digest: str
+    ) -> tuple[str, dict[str, str]]:
+        """The target on the wire and the signed headers."""
         path = "/" + quote(f"{bucket}/{key}" if key else bucket, safe="/-._~")
         ordered = "&".join(f"{quote(name, safe='-._~')}={quote(query[name], safe='-._~')}" for name in sorted(query))
-        signed = self._sign(method, path, ordered, headers, hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256)
-        connection = http.client.HTTPConnection(self._host, timeout=60)
-        connection.request(method, f"{path}?{ordered}" if ordered else path, body=body or None, headers=signed)
-        return connection, connection.getresponse()
+        return f"{path}?{ordered}" if ordered else path, self._sign(method, path, ordered, headers, digest)
 
     def _sign(self, method: str, path: str, query: str, headers: Mapping[str, str], digest: str) -> dict[str, str]:
         """The headers with the four of Signature Version 4 (AWS, "Create a signed AWS API request")."""

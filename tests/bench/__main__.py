@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: what a copy costs, beside what was promised and what DistCp costs."""
+"""``python -m tests.bench``: what a copy costs, beside what was promised and what other programs take."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 
 from testbed import fetch
 from testbed.process import ServerFailed
-from tests.bench import real, simulated
+from tests.bench import memory, real, stubs
 from tests.bench.journal import journal
 from tests.bench.measure import BenchFailed, own_peak_rss
 from tests.bench.report import Section, describe, megabytes, write
 
-SCENARIOS = ("small", "big", "memory", "journal")
+SCENARIOS = ("small", "big", "stub-small", "stub-big", "memory", "journal")
+STUBBED = {"stub-small", "stub-big", "memory"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when every promise is kept, 1 when one is missed or something failed, 2 when nothing could be run."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="of small and big; medians are taken (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="of all but memory and journal; medians (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="this much of the data, for a quick look (default: 1)")
     parser.add_argument("--million", action="store_true", help="also copy a million files, list a million directories")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
@@ -47,16 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _measure(wanted: Sequence[str], rounds: int, scale: float, *, million: bool) -> list[Section]:
     sections: list[Section] = []
     if "small" in wanted or "big" in wanted:
-        if reasons := fetch.missing(*fetch.PEERS):
-            real.say(f"without DistCp: {'; '.join(reasons)}")
         with real.stage() as stage:
             if "small" in wanted:
                 sections.append(real.small(stage, rounds, scale))
             if "big" in wanted:
                 sections.append(real.big(stage, rounds, scale))
+    if STUBBED & set(wanted) and (reasons := fetch.missing(fetch.STUB)):
+        raise BenchFailed("; ".join(reasons))
+    if "stub-small" in wanted:
+        sections.append(stubs.small(rounds, scale))
+    if "stub-big" in wanted:
+        sections.append(stubs.big(rounds, scale))
     if "memory" in wanted:
-        sections.append(simulated.copying(scale, million=million))
-        sections.append(simulated.listing(scale, million=million))
+        sections.append(memory.copying(scale))
+        sections.append(memory.ranges(scale))
+        if million:
+            sections.append(memory.endurance(scale))
+        sections.append(memory.listing(scale, million=million))
     if "journal" in wanted:
         sections.append(journal(scale))
     return sections

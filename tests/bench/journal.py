@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bench.contest import say
 from tests.bench.measure import clean_environment, run
-from tests.bench.real import say
 from tests.bench.report import Section, megabytes, number
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ from testbed.process import Server
 ROOT = Path(__file__).parents[2]
 LONGEST = 3600.0
 """Seconds after which a child is taken for hung and killed."""
+WATCH = 0.2
+"""Seconds between two looks at a child that is watched."""
+
+Watch = Callable[[int], None]
+"""Looks at the process of that id, which may have ended by then."""
 
 
 class BenchFailed(RuntimeError):
@@ -61,8 +66,12 @@ def run(
     *,
     servers: Iterable[Server] = (),
     keep_output: bool = False,
+    watch: Watch | None = None,
 ) -> Usage:
-    """Run a command to its end, its stderr in ``log``. Raises BenchFailed when it fails, or runs for over an hour."""
+    """Run a command to its end, its stderr in ``log``. Raises BenchFailed when it fails, or runs for over an hour.
+
+    ``watch`` is called again and again meanwhile, in a thread of its own.
+    """
     clock = ServerClock(servers)
     started = time.monotonic()
     with log.open("wb") as errors, (log.with_suffix(".out") if keep_output else Path(os.devnull)).open("wb") as output:
@@ -71,6 +80,9 @@ def run(
         )
         guard = threading.Timer(LONGEST, os.kill, (process.pid, signal.SIGKILL))
         guard.start()
+        ended = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(watch, process.pid, ended), name="watch")
+        watcher.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
@@ -78,6 +90,8 @@ def run(
             raise
         finally:
             guard.cancel()
+            ended.set()
+            watcher.join()
     wall = time.monotonic() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -85,6 +99,11 @@ def run(
         raise BenchFailed(f"{' '.join(command[:6])} ... ended with {process.returncode}:\n{words}")
     said = log.with_suffix(".out").read_text() if keep_output else ""
     return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, clock.used(), said)
+
+
+def _watch(watch: Watch | None, pid: int, ended: threading.Event) -> None:
+    while watch is not None and not ended.wait(WATCH):
+        watch(pid)
 
 
 def own_peak_rss() -> int:
@@ -107,9 +126,22 @@ class Copy:
 
 
 class AsyncCopy:
-    """Runs ``asynccopy`` from its command line. Every run has a journal of its own on a disk: part of the cost."""
+    """Runs ``asynccopy`` from its command line. Every run has a journal of its own on a disk: part of the cost.
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], servers: Iterable[Server] = ()) -> None:
+    ``pin``: words that go before the command, such as taskset's. ``watch`` looks at every run, see ``run``.
+    """
+
+    watch: Watch | None = None
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        servers: Iterable[Server] = (),
+        *,
+        pin: Sequence[str] = (),
+    ) -> None:
+        self._command = [*pin, sys.executable, "-m", "asynccopy", "copy"]
         self._directory = directory
         self._environment = clean_environment({**environment, "XDG_STATE_HOME": str(directory / "state")})
         self._servers = list(servers)
@@ -120,12 +152,13 @@ class AsyncCopy:
         self._runs += 1
         result = self._directory / f"result-{self._runs}.json"
         journal = self._directory / f"journal-{self._runs}"
-        command = [sys.executable, "-m", "asynccopy", "copy", source, destination, "--quiet", "--result", str(result)]
+        command = [*self._command, source, destination, "--quiet", "--result", str(result)]
         usage = run(
             [*command, "--journal", str(journal), *options],
             self._environment,
             self._directory / f"copy-{self._runs}.log",
             servers=self._servers,
+            watch=self.watch,
         )
         for file in self._directory.glob(f"{journal.name}*"):
             file.unlink()
@@ -141,9 +174,8 @@ class AsyncCopy:
     def list(self, source: str, destination: str) -> Usage:
         """List everything and copy nothing."""
         self._runs += 1
-        command = [sys.executable, "-m", "asynccopy", "copy", source, destination, "--quiet", "--dry-run"]
         return run(
-            command,
+            [*self._command, source, destination, "--quiet", "--dry-run"],
             self._environment,
             self._directory / f"list-{self._runs}.log",
             servers=self._servers,

@@ -34,11 +34,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One promise, what was measured, and whether it is kept."""
+    """One promise, what was measured, and whether it is kept. ``first``: the looser promise that was made before it."""
 
     what: str
     value: float
     target: Target
+    first: Target | None = None
 
     @property
     def kept(self) -> bool:
@@ -59,17 +60,24 @@ class Section:
         lines = [f"### {self.title}", "", *table(self.header, self.rows), ""]
         if self.verdicts:
             judged = [
-                (verdict.what, number(verdict.value) + verdict.target.unit, str(verdict.target), mark(verdict))
+                (
+                    verdict.what,
+                    number(verdict.value) + verdict.target.unit,
+                    *mark(verdict.value, verdict.target),
+                    *mark(verdict.value, verdict.first),
+                )
                 for verdict in self.verdicts
             ]
-            lines += [*table(("promise", "measured", "target", ""), judged), ""]
+            lines += [*table(("promise", "measured", "target", "", "first target", ""), judged), ""]
         for note in self.notes:
             lines += [note, ""]
         return "\n".join(lines)
 
 
-def mark(verdict: Verdict) -> str:
-    return "met" if verdict.kept else "**MISSED**"
+def mark(value: float, target: Target | None) -> tuple[str, str]:
+    if target is None:
+        return "", ""
+    return str(target), "met" if target.met(value) else "**MISSED**"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

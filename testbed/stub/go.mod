@@ -1,0 +1,3 @@
+module asynccopy/testbed/stub
+
+go 1.21
