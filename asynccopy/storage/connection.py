@@ -17,7 +17,7 @@ from typing import Final, cast
 from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongServer
 
 JOINED: Final = 128 * 1024
-"""Bodies up to here are copied behind their heads: 64 KiB cost 5 us, a call of the kernel's several times that."""
+"""Bodies up to here are copied behind their heads where the loop cannot gather: a call of the kernel's costs more."""
 HEAD: Final = 16 * 1024
 """The longest head accepted, and the most that comes before anyone asked for it."""
 SCRATCH: Final = 128 * 1024
@@ -38,7 +38,7 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        "_drain", "_eof", "_filled", "_held", "_loop", "_lost", "_scratch", "_start", "_target", "_wake",
+        "_drain", "_eof", "_filled", "_gathers", "_held", "_loop", "_lost", "_scratch", "_start", "_target", "_wake",
         "deadline", "mark", "mark_moved", "moved", "name", "transport", "used",
     )  # fmt: skip
 
@@ -47,6 +47,8 @@ class Connection(asyncio.BufferedProtocol):
         self.name = name
         self.transport = cast("asyncio.Transport", None)
         self._scratch = scratch
+        # Not asyncio's own writelines: before 3.12.9 and 3.13.2 it does not pause the writer (CVE-2024-12254).
+        self._gathers = type(loop).__module__.startswith("uvloop")
         self._held = b""  # what came without a target; before _start it is consumed
         self._start = 0
         self._target: memoryview | None = None
@@ -185,12 +187,14 @@ class Connection(asyncio.BufferedProtocol):
     def write(self, data: bytes | memoryview, more: bytes | memoryview = b"") -> None:
         """Send ``data`` and then ``more``: a request and its body, by one call of the kernel's if that is small."""
         self.moved += len(data) + len(more)
-        if 0 < len(more) <= JOINED:
-            # Not writelines: before 3.12.9 and 3.13.2 asyncio's does not pause the writer (CVE-2024-12254).
+        if not more:
+            self.transport.write(data)
+        elif self._gathers:
+            self.transport.writelines((data, more))
+        elif len(more) <= JOINED:
             self.transport.write(b"".join((data, more)))
-            return
-        self.transport.write(data)
-        if more:
+        else:
+            self.transport.write(data)
             self.transport.write(more)
 
     async def drained(self) -> None:

@@ -16,6 +16,7 @@ from asynccopy.storage.budget import Budget
 from asynccopy.storage.connection import SCRATCH, Connection
 
 CONNECT: Final = 10.0
+EXPIRED: Final = 0.0
 IDLE: Final = 8.0
 """Seconds after which an unused connection is not trusted any more: servers close them, and tell too late."""
 RESOLVED: Final = 30.0
@@ -53,6 +54,7 @@ class Pool:
         self.places = Budget(connections)
         self.idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self.busy: set[Connection] = set()
+        self._connecting: dict[asyncio.Task[object], float] = {}  # until when
         self.stall = stall
         self._tls = tls
         self._reset = reset
@@ -102,20 +104,12 @@ class Pool:
             connection.fail(ConnectionLost(f"{connection.name}: the door was closed"))
 
     async def connect(self, origin: Origin) -> Connection:
-        loop = asyncio.get_running_loop()
         name = str(origin)
         tls = self._context() if origin.scheme == "https" else None
         failure: OSError | TimeoutError | None = None
         for address in await self._resolve(origin):
             try:
-                async with asyncio.timeout(CONNECT):
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(loop, name, self._scratch),
-                        address,
-                        origin.port,
-                        ssl=tls,
-                        server_hostname=origin.host if tls else None,
-                    )
+                connection = await self._open(address, origin, name, tls)
             except ssl.SSLError as error:
                 raise WrongServer(f"{origin}: TLS refused: {error.reason or error}") from error
             except (OSError, TimeoutError) as error:
@@ -126,6 +120,30 @@ class Pool:
             return connection
         text = "no answer within 10 s" if isinstance(failure, TimeoutError) else _os_text(failure)
         raise Unreachable(f"{origin}: cannot connect: {text}") from failure
+
+    async def _open(self, address: str, origin: Origin, name: str, tls: ssl.SSLContext | None) -> Connection:
+        """As under asyncio.timeout(CONNECT), but by the one timer of all: DataNodes get a connection per range."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
+        self._connecting[task] = monotonic() + CONNECT
+        if self._watch is None:
+            self._watch_on()
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(loop, name, self._scratch),
+                address,
+                origin.port,
+                ssl=tls,
+                server_hostname=origin.host if tls else None,
+            )
+        except asyncio.CancelledError:
+            if self._connecting[task] == EXPIRED and task.uncancel() <= cancelled:
+                raise TimeoutError from None
+            raise
+        finally:
+            del self._connecting[task]
+        return connection
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -167,6 +185,10 @@ class Pool:
         """End every connection that somebody waits on in vain. One timer for all of them."""
         self._watch = None
         now = monotonic()
+        for task, deadline in self._connecting.items():
+            if now > deadline > EXPIRED:
+                self._connecting[task] = EXPIRED
+                task.cancel()
         for connection in list(self.busy):
             if connection.deadline is not None:
                 if connection.waiting and now > connection.deadline:
@@ -179,7 +201,7 @@ class Pool:
                 if connection.passed - connection.mark_moved < FLOOR * self.stall:
                     connection.fail(Stalled(f"{connection.name}: less than {FLOOR} bytes/s for {self.stall:.0f} s"))
                 connection.mark, connection.mark_moved = now, connection.passed
-        if self.busy:
+        if self.busy or self._connecting:
             self._watch_on()
 
 

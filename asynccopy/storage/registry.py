@@ -31,6 +31,13 @@ class Settings(Struct, frozen=True):
     capabilities: Capabilities | None = None
 
 
+class Place(Struct, frozen=True):
+    """One side, in plain values: as another process can open it."""
+
+    url: str
+    settings: Settings
+
+
 def open_source(url: str, settings: Settings) -> Source:
     """The Source that a URL names; nothing is contacted yet. Raises UsageError."""
     scheme = _scheme(url)

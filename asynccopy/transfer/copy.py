@@ -30,6 +30,8 @@ from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
 from asynccopy.transfer.parts import SMALL, cut, part_size
 from asynccopy.transfer.verify import Prover
 
+SPARE = 64 * 1024
+"""Buffers of this size are kept for further small files; larger ones are made anew."""
 Verify = Literal["checksum", "size", "none"]
 
 FRESH_STARTS = 3
@@ -92,6 +94,7 @@ class Copier:
         self._noticed = noticed
         self._moved = moved
         self._stop = stop
+        self._spare: list[bytearray] = []
 
     async def copy(self, status: FileStatus, log: PartLog) -> Copied:
         """Copy one file, or make the marker of an empty directory (a path that ends in ``/``).
@@ -130,7 +133,10 @@ class Copier:
     async def _small(self, status: FileStatus, key: str) -> Evidence:
         await self._budget.take()
         try:
-            body = memoryview(bytearray(status.length))
+            buffer = self._spare.pop() if self._spare else bytearray(SPARE)
+            if len(buffer) < status.length:
+                buffer = bytearray(status.length)
+            body = memoryview(buffer)[: status.length]
             if status.length:
                 await self._read(status, body)
             whole = ByteRange(0, status.length)
@@ -141,6 +147,8 @@ class Copier:
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
             meta = await self._destination.put(key, body, crc)
+            if len(buffer) == SPARE:  # on any other way out the connection may still hold it
+                self._spare.append(buffer)
         finally:
             self._budget.give()
         return await self._prover.prove_object(meta, status.length, crc, source, parts=False)

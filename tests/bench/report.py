@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from asynccopy.transfer.crc import IMPLEMENTATION
+
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 LIBRARIES = ("asynccopy", "uvloop", "msgspec", "fastcrc", "aiobotocore")
 
@@ -110,7 +112,7 @@ def describe(versions: Mapping[str, str]) -> list[str]:
     python = f"{platform.python_implementation()} {platform.python_version()}, {ssl.OPENSSL_VERSION}"
     return [
         f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine}",
-        f"- {python}, SQLite {sqlite3.sqlite_version}, {libraries}",
+        f"- {python}, SQLite {sqlite3.sqlite_version}, {libraries}, CRCs in {IMPLEMENTATION}",
         "- " + ", ".join(f"{name} {version}" for name, version in versions.items()),
     ]
 

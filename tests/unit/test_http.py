@@ -11,9 +11,10 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -775,6 +776,43 @@ async def test_nobody_there(door: HttpDoor) -> None:
         origin = Origin("http", "127.0.0.1", free.getsockname()[1])
         with pytest.raises(Unreachable, match="refused"):
             await door.request(origin, "GET", "/")
+
+
+@pytest.fixture
+def deaf() -> Iterator[Origin]:
+    """A port that answers no SYN: its queue is full."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        time.sleep(0.1)
+        yield Origin("http", "127.0.0.1", listening.getsockname()[1])
+
+
+async def test_a_server_that_answers_no_connection_is_given_up(deaf: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asynccopy.storage.pool.CONNECT", 0.2)
+    async with aclosing(HttpDoor(stall=0.5)) as door:
+        with pytest.raises(Unreachable, match="no answer"):
+            await door.request(deaf, "GET", "/")
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        assert door.pool.places.taken == 0
+
+
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.2, 0.25, 0.3])
+async def test_cancelled_while_connecting(deaf: Origin, after: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the very moment in which the time is over: never taken for a time-out once it was cancelled."""
+    monkeypatch.setattr("asynccopy.storage.pool.CONNECT", 0.2)
+    async with aclosing(HttpDoor(stall=0.1)) as door:
+        task = asyncio.create_task(door.request(deaf, "GET", "/"))
+        await asyncio.sleep(after)
+        cancelled = task.cancel()
+        [done], _ = await asyncio.wait((task,))
+        assert done.cancelled() if cancelled else isinstance(done.exception(), Unreachable)
+        assert door.pool.places.taken == 0
 
 
 async def test_never_more_connections_than_places() -> None:
