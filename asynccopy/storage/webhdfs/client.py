@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-from time import monotonic
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -13,6 +10,7 @@ from asynccopy.model import ByteRange
 from asynccopy.storage.http import HttpDoor, Response
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     PREFIX,
     LocatedBlock,
@@ -23,20 +21,13 @@ from asynccopy.storage.webhdfs.messages import (
     redirect,
 )
 
-SUSPECT = 30.0
-"""Seconds for which a DataNode that failed is avoided: about what a NameNode with usual settings takes to call it
-stale.
-"""
 LISTING = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
 
-OPENED = 8192
-"""Files remembered with the DataNode that read them; more than are ever between their reading and their checksum."""
+DIRECT = 1 << 20
+"""Ranges up to so many bytes are opened at any DataNode, without asking the NameNode for the nearest."""
 
 E = TypeVar("E", bound=BaseException)
-
-_OPEN = re.compile(r"(^|&)op=OPEN(?=&|$)")
-_REDIRECTED_RANGE = re.compile(r"(?:^|&)(offset|length)=[^&]*")
 
 
 class WebHdfsClient:
@@ -50,8 +41,7 @@ class WebHdfsClient:
         self._user = f"&user.name={quote(user, safe='')}" if user else ""
         self._names = HttpDoor(connections=connections, stall=stall)
         self._data = HttpDoor(connections=connections, stall=stall)
-        self._suspects: dict[Origin, float] = {}
-        self._opened: dict[str, Redirect] = {}
+        self._datanodes = DataNodes()
 
     async def get(self, op: str, path: str, query: str = "", *, limit: int | None = None) -> Response:
         """An operation that the NameNode answers itself; a success, else the error it means is raised."""
@@ -63,11 +53,13 @@ class WebHdfsClient:
     async def read(self, path: str, range: ByteRange) -> Reader:
         """OPEN a range. A DataNode that fails on the way is avoided for a while."""
         query = f"&offset={range.offset}&length={range.length}"
-        target = await self._datanode("OPEN", path, query, range.offset)
+        target = self._datanodes.next() if range.length <= DIRECT else None
+        if target is None:
+            target = await self._datanode("OPEN", path, query, range.offset)
+            self._datanodes.named(target)
         asked = self._asked("OPEN", path)
         # Our path (see ``messages.redirect``) and, whatever the redirect said, our range.
-        rest, checksum = _queries(target.query)
-        url = f"{PREFIX}{encoded(path)}?{rest}{query}"
+        url = f"{PREFIX}{encoded(path)}?{queries(target.query)[0]}{query}"
         try:
             answer = await self._data.download(target.origin, "GET", url, (), range.length)
         except Unreachable as error:
@@ -75,8 +67,7 @@ class WebHdfsClient:
         except Transient as error:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
-            if checksum is not None:
-                self._remember(path, Redirect(target.origin, checksum))
+            self._datanodes.opened(path, target)
             return _DataNodeReader(self, target.origin, answer)
         if answer.status != 200:
             meaning = failure(answer, asked)
@@ -92,8 +83,8 @@ class WebHdfsClient:
         """GETFILECHECKSUM. Asked of the DataNode that has just read the file, which spares the NameNode a request: one
         that fails is not believed, and the NameNode names another.
         """
-        opened = self._opened.pop(path, None)
-        if opened is not None and not self._suspected(opened.origin):
+        opened = self._datanodes.reader_of(path)
+        if opened is not None:
             try:
                 return await self._checksum_at(path, opened)
             except Transient:
@@ -109,11 +100,6 @@ class WebHdfsClient:
         if response.status != 200:
             raise failure(response, asked)
         return response
-
-    def _remember(self, path: str, target: Redirect) -> None:
-        if len(self._opened) >= OPENED:
-            del self._opened[next(iter(self._opened))]
-        self._opened[path] = target
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
         """The blocks of a range with their DataNodes; GET_BLOCK_LOCATIONS is private but everywhere, and names both
@@ -137,14 +123,14 @@ class WebHdfsClient:
         """Ask the NameNode for a DataNode, and once more for another one when it names one that has just failed."""
         asked = self._asked(op, path)
         found = await self._redirect(op, path, query, asked)
-        if not self._suspected(found.origin):
+        if not self._datanodes.suspected(found.origin):
             return found
         avoid = ",".join(
             f"{node.ip_addr}:{node.xfer_port}"  # the only form that is understood; the redirect's host:port is ignored
             for block in await self.blocks(path, ByteRange(offset, 1))
             for node in block.locations
             if any(
-                self._suspected(Origin(found.origin.scheme, host, node.info_port))
+                self._datanodes.suspected(Origin(found.origin.scheme, host, node.info_port))
                 for host in (node.host_name, node.ip_addr)
             )
         )
@@ -165,15 +151,9 @@ class WebHdfsClient:
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
 
-    # --- DataNodes -----------------------------------------------------------------------------------------------
-
-    def _suspected(self, datanode: Origin) -> bool:
-        until = self._suspects.get(datanode)
-        return until is not None and until > monotonic()
-
     def suspect(self, datanode: Origin, error: E) -> E:
         """Avoid a DataNode for a while, because of this error, which is given back."""
-        self._suspects[datanode] = monotonic() + SUSPECT
+        self._datanodes.suspect(datanode)
         return error
 
 
@@ -195,13 +175,3 @@ class _DataNodeReader:
 
     def close(self) -> None:
         self._reader.close()
-
-
-@lru_cache(maxsize=4096)
-def _queries(query: str) -> tuple[str, str | None]:
-    """A redirect's query without its range, and the same asking for the checksum: None of a gateway's redirect, which
-    only it can read. Remembered: files of one length have the same.
-    """
-    rest = _REDIRECTED_RANGE.sub("", query).lstrip("&")
-    checksum, swapped = _OPEN.subn(r"\1op=GETFILECHECKSUM", rest)
-    return rest, checksum if swapped == 1 else None

@@ -1,0 +1,110 @@
+"""Small files are opened at DataNodes that the NameNode has named lately, without asking it again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from asynccopy.errors import NotFound, Transient
+from asynccopy.model import ByteRange
+from asynccopy.simulators.faults import Fault, Reset
+from asynccopy.simulators.namespace import TreeNamespace
+from asynccopy.simulators.webhdfs import WebHdfsSimulator
+from asynccopy.storage.interface import Source
+from asynccopy.storage.pool import Origin
+from asynccopy.storage.registry import Settings, open_source
+from asynccopy.storage.webhdfs import datanodes
+from asynccopy.storage.webhdfs.datanodes import DataNodes
+from asynccopy.storage.webhdfs.messages import Redirect
+
+FILES = {f"d/{n}": b"%d" % n * (n + 1) for n in range(64)}
+LARGE = bytes(1 << 20) + b"!"
+
+
+@asynccontextmanager
+async def cluster(datanodes: int = 2) -> AsyncIterator[tuple[WebHdfsSimulator, Source]]:
+    namespace = TreeNamespace()
+    for path, body in {**FILES, "large": LARGE}.items():
+        namespace.put(f"/{path}", body)
+    async with (
+        WebHdfsSimulator(namespace, datanodes=datanodes) as hdfs,
+        aclosing(open_source(hdfs.url.replace("http://", "webhdfs://") + "/", Settings(user="me"))) as source,
+    ):
+        yield hdfs, source
+
+
+async def read(source: Source, path: str, length: int) -> bytes:
+    reader = await source.open(path, ByteRange(0, length))
+    body = bytearray(length)
+    try:
+        assert await reader.readinto(memoryview(body)) == length
+    finally:
+        reader.close()
+    return bytes(body)
+
+
+async def test_the_namenode_is_asked_now_and_then() -> None:
+    async with cluster() as (hdfs, source):
+        for path, body in FILES.items():
+            assert await read(source, path, len(body)) == body
+            assert await source.checksum(path) is not None
+        assert hdfs.counts["OPEN@DataNode"] == len(FILES)
+        assert 1 <= hdfs.counts["OPEN"] <= 2 + len(FILES) // datanodes.ASKED
+        assert hdfs.counts["GETFILECHECKSUM"] == 0
+
+
+async def test_a_large_range_goes_to_whom_the_namenode_names() -> None:
+    async with cluster() as (hdfs, source):
+        for _ in range(3):
+            assert await read(source, "large", len(LARGE)) == LARGE
+        assert hdfs.counts["OPEN"] == 3
+
+
+async def test_a_missing_file_is_missing() -> None:
+    async with cluster() as (_, source):
+        await read(source, "d/1", 2)
+        with pytest.raises(NotFound):
+            await read(source, "d/none", 2)
+
+
+async def test_a_datanode_that_fails_is_left_alone_and_the_namenode_asked() -> None:
+    async with cluster(datanodes=1) as (hdfs, source):
+        await read(source, "d/1", 2)
+        hdfs.faults.append(Fault(Reset(), op="OPEN@DataNode"))
+        with pytest.raises(Transient):
+            await read(source, "d/2", 3)
+        assert hdfs.counts["OPEN"] == 1
+        assert await read(source, "d/2", 3) == b"222"
+        assert hdfs.counts["OPEN"] > 1
+
+
+def redirect(number: int, query: str = "op=OPEN&namenoderpcaddress=nn:8020&offset=0") -> Redirect:
+    return Redirect(Origin("http", f"dn{number}", 9864), query)
+
+
+def test_each_in_turn_but_for_suspects_and_those_not_named_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(datanodes, "monotonic", lambda: now)
+    known = DataNodes()
+    assert known.next() is None
+    for number in range(3):
+        known.named(redirect(number))
+    assert {found.origin.host for _ in range(3) if (found := known.next())} == {"dn0", "dn1", "dn2"}
+    known.suspect(redirect(1).origin)
+    assert {found.origin.host for _ in range(8) if (found := known.next())} == {"dn0", "dn2"}
+    now += datanodes.SUSPECT + 1
+    known.named(redirect(0))
+    assert {found.origin.host for _ in range(14) if (found := known.next())} == {"dn0", "dn1", "dn2"}
+    now += datanodes.FRESH - 10
+    assert {found.origin.host for _ in range(14) if (found := known.next())} == {"dn0"}
+    now += 100
+    assert known.next() is None
+
+
+def test_a_gateways_redirect_is_not_used_for_other_files() -> None:
+    known = DataNodes()
+    known.named(redirect(1, "_=AAAACAAAABAAAADArw"))
+    known.named(redirect(2, "op=OPEN&user.name=me"))
+    assert all(known.next() is None for _ in range(10))
