@@ -1,7 +1,8 @@
 """Events: structlog set up once, secrets redacted, no control character printed.
 
-Modules take ``structlog.get_logger()`` and bind what they know (``path=``, ``mirror=``). Before ``configure`` is called
-nothing is set up: importing this module has no effect on the process.
+Modules tell events to ``log``, with what they know as fields (``path=``, ``mirror=``). structlog is imported with the
+first event that is to be seen: it brings rich with it, 70 ms of CPU, and most commands have nothing to tell. Before
+``configure`` is called nothing is set up: importing this module has no effect on the process.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 HIDDEN: Final = "[redacted]"
 
@@ -60,15 +62,60 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+class Logger:
+    """Passes events on to structlog, once there is one that the level lets through."""
+
+    def __init__(self) -> None:
+        self._level = logging.NOTSET
+        self._set_up: Callable[[], None] | None = None  # what structlog still needs before it is used
+
+    def info(self, event: str, **fields: object) -> None:
+        self.tell(logging.INFO, event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self.tell(logging.WARNING, event, **fields)
+
+    def tell(self, level: int, event: str, **fields: object) -> None:
+        """Tell an event of one of ``logging``'s levels."""
+        if level >= self._level:
+            import structlog
+
+            self._finish()
+            structlog.get_logger().log(level, event, **fields)
+
+    def configure(self, level: int, file: TextIO | None) -> None:
+        """Let through ``level`` and above, to the file or to stderr."""
+        self._level = level
+        self._set_up = partial(_set_up, level, file)
+        if "structlog" in sys.modules:  # who asks structlog itself must find it set up
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._set_up is not None:
+            self._set_up()
+            self._set_up = None
+
+
+log: Final = Logger()
+
+
 def configure(*, verbose: bool = False, file: Path | None = None) -> None:
     """Set up events for the process: JSON lines appended to ``file``, else short lines on stderr.
 
     WARNING and above, INFO too when ``verbose``. What libraries say through ``logging`` goes the same way.
     Raises OSError when the file cannot be opened.
     """
-    import structlog  # late: it brings rich with it, and `asynccopy --help` needs neither
+    log.configure(
+        logging.INFO if verbose else logging.WARNING, None if file is None else file.open("a", encoding="utf-8")
+    )
+    root = logging.getLogger()
+    root.handlers = [_ToLog()]
+    root.setLevel(logging.WARNING)
 
-    level = logging.INFO if verbose else logging.WARNING
+
+def _set_up(level: int, file: TextIO | None) -> None:
+    import structlog
+
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -82,16 +129,13 @@ def configure(*, verbose: bool = False, file: Path | None = None) -> None:
         factory = _StderrLogger
     else:
         processors.append(structlog.processors.JSONRenderer(default=str))
-        factory = structlog.WriteLoggerFactory(file.open("a", encoding="utf-8"))
+        factory = structlog.WriteLoggerFactory(file)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
-    root = logging.getLogger()
-    root.handlers = [_ToStructlog()]
-    root.setLevel(logging.WARNING)
 
 
 class _StderrLogger:
@@ -106,14 +150,11 @@ class _StderrLogger:
     debug = info = warning = warn = error = critical = exception = msg
 
 
-class _ToStructlog(logging.Handler):
-    """Passes what libraries log on to structlog, so that it is redacted and lands in the same place."""
+class _ToLog(logging.Handler):
+    """Passes what libraries log on to ``log``, so that it is redacted and lands in the same place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        import structlog
-
-        logger = structlog.get_logger()
-        logger.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+        log.tell(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
 def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -23,9 +25,12 @@ GATHER = 0.005
 flight it spares a seventh of the client's CPU, and no file is slower for it.
 """
 
+R = TypeVar("R")
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 """Statements for a connection. It runs in another thread, so it brings its values and touches no other state."""
+Together = Callable[[sqlite3.Connection, list[R]], list[T]]
+"""The same statements for many rows, with an answer for each. A function, not a closure: by it the rows are grouped."""
 
 
 class Reader:
@@ -59,8 +64,13 @@ class Reader:
 
 
 class _Write(NamedTuple):
-    work: Work[Any]
+    work: Together[Any, Any]
+    row: Any
     future: asyncio.Future[Any]
+
+
+def _each(connection: sqlite3.Connection, works: list[Work[T]]) -> list[T]:
+    return [work(connection) for work in works]
 
 
 class Database:
@@ -100,13 +110,21 @@ class Database:
 
         Raises JournalError; what ``work`` itself raises comes out of every write that shared the transaction.
         """
+        return await self.write_together(_each, work, hurry=hurry)
+
+    def write_together(self, work: Together[R, T], row: R, *, hurry: bool) -> asyncio.Future[T]:
+        """As ``write``, but rows for the same work that stand side by side in a transaction come to it in one call.
+
+        That spares more than the calls: SQLite lets go of the GIL for every statement, and has to win it back from
+        a busy loop.
+        """
         if self._closing:
             raise JournalError(f"{self.path} is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Write(work, future))
+        self._queue.put(_Write(work, row, future))
         if hurry:
             self._hurry.set()
-        return await future
+        return future
 
     async def close(self) -> None:
         """Finish what is queued, bring the WAL home, let go of the lock. May be called twice."""
@@ -145,7 +163,8 @@ class Database:
         if error is None:
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                results = [write.work(self._connection) for write in batch]
+                for work, writes in groupby(batch, itemgetter(0)):
+                    results += work(self._connection, [write.row for write in writes])
                 self._connection.execute("COMMIT")
             except Exception as raised:
                 error = raised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from pathlib import Path
@@ -12,17 +13,21 @@ from asynccopy.errors import JournalError, NameRefused, UsageError
 from asynccopy.journal.database import Database
 from asynccopy.journal.reading import JournalReader
 from asynccopy.journal.rows import PageCount
+from asynccopy.journal.sqlite import by_powers, execute_values, with_values
 from asynccopy.model import BlockDigest, Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 
 # A file met again: done and unchanged stays as it is; all else is to be copied, and older evidence is void.
 _MEET_FILE = """
-INSERT INTO files (directory, name, length, modification_time, file_id, block_size) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO files (directory, name, length, modification_time, file_id, block_size) VALUES {rows}
 ON CONFLICT (directory, name) DO UPDATE SET
     length = excluded.length, modification_time = excluded.modification_time, file_id = excluded.file_id,
     block_size = excluded.block_size, state = 0, method = '', source_checksum = '', object_checksum = '', etag = '',
     done_at = 0, error_class = '', error = '', hint = ''
 WHERE state <> 1 OR length <> excluded.length OR modification_time <> excluded.modification_time
     OR file_id <> excluded.file_id
+"""
+_DONE_BEFORE = """
+SELECT name, length, modification_time, file_id FROM files WHERE directory = ? AND name IN (VALUES {rows}) AND state = 1
 """
 _CHANGED = """
 UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, state = 0, method = '',
@@ -32,11 +37,25 @@ WHERE id = ?
 _REOPEN = """
 UPDATE files SET state = 0, method = '', source_checksum = '', object_checksum = '', etag = '', done_at = 0
 WHERE state = 1"""
-_DONE = """
-UPDATE files SET state = 1, method = ?, source_checksum = ?, object_checksum = ?, etag = ?, done_at = ?,
-    error_class = '', error = '', hint = ''
-WHERE id = ? AND length = ? AND modification_time = ? AND file_id = ?
-"""
+# Finished files go into a view by many rows a statement; UPDATE ... FROM would need SQLite 3.33.
+_FINISHED = (
+    """
+CREATE TEMP VIEW finished AS
+SELECT id, length, modification_time, file_id, method, source_checksum, object_checksum, etag, done_at FROM files
+""",
+    "CREATE TEMP TABLE missed (id, length, modification_time, file_id)",
+    """
+CREATE TEMP TRIGGER finish INSTEAD OF INSERT ON finished BEGIN
+    UPDATE files SET state = 1, method = NEW.method, source_checksum = NEW.source_checksum,
+        object_checksum = NEW.object_checksum, etag = NEW.etag, done_at = NEW.done_at,
+        error_class = '', error = '', hint = ''
+    WHERE id = NEW.id AND length = NEW.length AND modification_time = NEW.modification_time
+        AND file_id = NEW.file_id;
+    INSERT INTO missed SELECT NEW.id, NEW.length, NEW.modification_time, NEW.file_id WHERE changes() = 0;
+END
+""",
+)
+_FINISH = "INSERT INTO finished VALUES {rows}"
 _FAILED = "UPDATE files SET state = 2, error_class = ?, error = ?, hint = ? WHERE id = ?"
 # Within a pass a directory is listed once: only one that this pass has not met becomes pending.
 _MEET_DIRECTORY = """
@@ -56,6 +75,11 @@ _DROP_UPLOAD = "DELETE FROM uploads WHERE file = ?"  # its parts go with it
 _PART_DONE = """
 INSERT OR REPLACE INTO parts (file, number, offset, size, etag, crc32c, blocks) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
+_Row = tuple[int, str, int, int, int, int]
+"""directory, name, length, modification time, file id, block size"""
+_Finished = tuple[int, int, int, int, str, str, str, str, int]
+"""id, the version, the evidence, and when"""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _decode_blocks = msgspec.msgpack.Decoder(tuple[BlockDigest, ...]).decode
 
 
@@ -82,13 +106,7 @@ class Journal(JournalReader):
         database = await Database.open(path)
         try:
             journal = cls(database)
-            await database.write(
-                lambda c: (
-                    c.execute(
-                        "INSERT OR IGNORE INTO job (id, source, destination) VALUES (1, ?, ?)", (source, destination)
-                    ).rowcount
-                )
-            )
+            await database.write(lambda c: _begin_job(c, source, destination))
             state = await journal.state()
             if (state.source, state.destination) != (source, destination):
                 raise UsageError(
@@ -141,8 +159,9 @@ class Journal(JournalReader):
         ``after`` None: this was the last page.
         Raises NameRefused when a path is not valid Unicode, ValueError when one does not lie in the directory.
         """
-        for path in (*(status.path for status in files), *subdirectories):
-            _check_unicode(path)  # here, because what fails in the writer fails for all who share its transaction
+        # here, because what fails in the writer fails for all who share its transaction
+        _check_unicode([status.path for status in files])
+        _check_unicode(subdirectories)
         return await self._database.write(lambda c: _record_page(c, directory, files, subdirectories, after))
 
     async def listing_done(self) -> None:
@@ -175,18 +194,11 @@ class Journal(JournalReader):
 
         Returns False, and changes nothing, when the row is of another version by now, or gone.
         """
-        values = (evidence.method, evidence.source, evidence.object, evidence.etag, _now(), file_id)
-        row = (*values, version.length, version.modification_time, version.file_id)
+        proven = (evidence.method, evidence.source, evidence.object, evidence.etag, _now())
+        row = (file_id, version.length, version.modification_time, version.file_id, *proven)
         if file_id not in self._uploading:
-            return await self._database.write(lambda c: c.execute(_DONE, row).rowcount == 1, hurry=False)
-
-        def finish(connection: sqlite3.Connection) -> bool:
-            if connection.execute(_DONE, row).rowcount == 0:
-                return False
-            connection.execute(_DROP_UPLOAD, (file_id,))
-            return True
-
-        applied = await self._database.write(finish, hurry=False)
+            return await self._database.write_together(_finish, row, hurry=False)
+        applied = await self._database.write_together(_finish_upload, row, hurry=False)
         if applied:
             self._uploading.discard(file_id)
         return applied
@@ -249,11 +261,36 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _check_unicode(path: str) -> None:
+def _check_unicode(paths: list[str]) -> None:
     try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise NameRefused(f"the name {path!r} is not valid Unicode") from error
+        "".join(paths).encode()
+    except UnicodeEncodeError:
+        bad = next(path for path in paths if _SURROGATE.search(path))
+        raise NameRefused(f"the name {bad!r} is not valid Unicode") from None
+
+
+def _begin_job(connection: sqlite3.Connection, source: str, destination: str) -> None:
+    for statement in _FINISHED:
+        connection.execute(statement)
+    connection.execute("INSERT OR IGNORE INTO job (id, source, destination) VALUES (1, ?, ?)", (source, destination))
+
+
+def _finish(connection: sqlite3.Connection, rows: list[_Finished]) -> list[bool]:
+    """Whether each row still was of its version."""
+    execute_values(connection, _FINISH, rows)
+    missed = set(connection.execute("SELECT * FROM missed"))
+    if not missed:
+        return [True] * len(rows)
+    connection.execute("DELETE FROM missed")
+    return [row[:4] not in missed for row in rows]
+
+
+def _finish_upload(connection: sqlite3.Connection, rows: list[_Finished]) -> list[bool]:
+    applied = _finish(connection, rows)
+    connection.executemany(
+        _DROP_UPLOAD, [row[:1] for row, was_applied in zip(rows, applied, strict=True) if was_applied]
+    )
+    return applied
 
 
 def _record_page(
@@ -263,19 +300,19 @@ def _record_page(
     subdirectories: list[str],
     after: str | None,
 ) -> PageCount:
-    query = "SELECT path, first_pass = (SELECT pass_number FROM job) FROM directories WHERE id = ?"
+    query = "SELECT path, first_pass < (SELECT pass_number FROM job) FROM directories WHERE id = ?"
     found = connection.execute(query, (directory,)).fetchone()
     if found is None:
         raise JournalError(f"the journal has no directory {directory}")
-    path, is_new = found
+    path, is_known = found
     prefix = f"{path}/" if path else ""
     rows = [
         (directory, _name(prefix, file.path), file.length, file.modification_time, file.file_id, file.block_size)
         for file in files
     ]
-    unchanged = [] if is_new else [row for row in rows if connection.execute(_MEET_FILE, row).rowcount == 0]
-    if is_new:  # no row to compare with: twice as fast
-        connection.executemany(_MEET_FILE, rows)
+    done = _done_before(connection, directory, rows) if is_known else set()
+    unchanged = [row for row in rows if row[1:5] in done] if done else []
+    execute_values(connection, _MEET_FILE, [row for row in rows if row[1:5] not in done] if done else rows)
     connection.executemany(_MEET_DIRECTORY, [(prefix + _name(prefix, child),) for child in subdirectories])
     if after is None:
         connection.execute("UPDATE directories SET state = 1, after = '' WHERE id = ?", (directory,))
@@ -285,6 +322,15 @@ def _record_page(
     size = sum(file.length for file in files)
     connection.execute("UPDATE job SET listed_files = listed_files + ?, listed_bytes = listed_bytes + ?", (count, size))
     return PageCount(count, size, sum(bool(row[1]) for row in unchanged), sum(row[2] for row in unchanged))
+
+
+def _done_before(connection: sqlite3.Connection, directory: int, rows: list[_Row]) -> set[tuple[str, int, int, int]]:
+    """Names and versions of the page's files that are done, in the version that is done."""
+    done: set[tuple[str, int, int, int]] = set()
+    for some in by_powers(rows):
+        query = with_values(_DONE_BEFORE, len(some), 1)
+        done.update(connection.execute(query, (directory, *(row[1] for row in some))))
+    return done
 
 
 def _name(prefix: str, path: str) -> str:

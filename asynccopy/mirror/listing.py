@@ -121,21 +121,29 @@ class Listing:
 
     def _sort(self, entries: list[FileStatus]) -> tuple[list[FileStatus], list[str]]:
         files, subdirectories = [], []
+        has, enters = self._selection.has, self._selection.enters
+        for entry in self._named(entries):
+            if entry.is_directory:
+                if enters(entry.path):
+                    subdirectories.append(entry.path)
+            elif has(entry):
+                files.append(entry)
+        return files, subdirectories
+
+    def _named(self, entries: list[FileStatus]) -> list[FileStatus]:
+        """The entries whose names are Unicode; the others fail, by name."""
+        if _encodable("".join([entry.path for entry in entries])):
+            return entries
         for entry in entries:
             if not _encodable(entry.path):
                 error: AsyncCopyError = NameRefused(f"{entry.path!r}: not valid Unicode")
                 self._progress.failed(ascii(entry.path), entry.length, error)
-            elif entry.is_directory:
-                if self._selection.enters(entry.path):
-                    subdirectories.append(entry.path)
-            elif self._selection.has(entry):
-                files.append(entry)
-        return files, subdirectories
+        return [entry for entry in entries if _encodable(entry.path)]
 
 
-def _encodable(path: str) -> bool:
+def _encodable(text: str) -> bool:
     try:
-        path.encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

@@ -57,6 +57,11 @@ class Selection(Struct, frozen=True, dict=True):
     def _excluded(self) -> _Patterns:
         return _compiled(self.exclude, self.exclude_regex, "--exclude-regex")
 
+    @cached_property
+    def _takes_all(self) -> bool:
+        """Nothing is asked of a file: the usual job, told once and not for every entry of a listing."""
+        return self == Selection(empty_directories=self.empty_directories)
+
     @property
     def text(self) -> str:
         """The same text for the same selection: a pass is only resumed with the one it was begun with."""
@@ -66,6 +71,8 @@ class Selection(Struct, frozen=True, dict=True):
         """Whether a file, or the marker of an empty directory (a path ending in ``/``), belongs to the job."""
         if status.is_directory:
             return self.empty_directories and self.names(status.path)
+        if self._takes_all:
+            return True
         if not self.names(status.path):
             return False
         return (

@@ -15,23 +15,44 @@ import pytest
 from asynccopy import errors
 from asynccopy.cli import main as program
 from asynccopy.cli.main import main
+from asynccopy.journal import Journal
 
-HEAVY = {"aiohttp", "aiobotocore", "asyncio", "botocore", "fastcrc", "rich", "sqlite3", "structlog"}
+HEAVY = {"aiohttp", "aiobotocore", "asyncio", "botocore", "fastcrc", "rich", "sqlite3", "structlog", "uvloop"}
+
+
+def imported(arguments: list[str]) -> tuple[set[str], str]:
+    """The modules that a command line brings in, and what it printed."""
+    code = (
+        "import sys, json\nfrom asynccopy.cli.main import main\n"
+        f"assert main({arguments!r}) == 0\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr)), done.stdout
 
 
 def test_help_imports_nothing_heavy_and_takes_little_cpu() -> None:
-    code = (
-        "import sys, json\nfrom asynccopy.cli.main import main\n"
-        "assert main(['--help']) == 0\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules, said = imported(["--help"])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert not HEAVY & set(json.loads(done.stderr))
+    assert not HEAVY & modules
     for verb in ("copy", "check", "journal", "demo"):
-        assert f"\n  {verb} " in done.stdout
-    # 0.12 s of it on an idle machine; the bound only catches a heavy import that comes back under another name
+        assert f"\n  {verb} " in said
+    # 0.06 s of it on an idle machine; the bound only catches a heavy import that comes back under another name
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
+
+
+def test_the_version_imports_nothing_heavy() -> None:
+    modules, said = imported(["--version"])
+    assert not HEAVY & modules
+    assert said.startswith("asynccopy")
+
+
+async def test_a_look_into_a_journal_imports_only_the_loop_and_the_database(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    await (await Journal.open(path, source="src", destination="dst")).close()
+    modules, said = imported(["journal", "show", "--journal", str(path)])
+    assert HEAVY & modules <= {"asyncio", "sqlite3", "uvloop"}
+    assert "src" in said
 
 
 @pytest.mark.parametrize(

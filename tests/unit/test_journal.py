@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from asynccopy.errors import NameRefused, UsageError
-from asynccopy.journal import Directory, Failure, Journal, Totals
+from asynccopy.journal import Directory, Failure, Journal, PageCount, Totals
 from asynccopy.model import BlockDigest, Evidence, FileState, FileStatus, FileVersion, OpenUpload, PartReceipt
 
 EVIDENCE = Evidence("checksum", "MD5-of-0MD5-of-512CRC32C:00ff", "CRC32C:abcd", '"etag"')
@@ -160,6 +160,29 @@ async def test_each_element_of_the_version_counts_and_voids_the_evidence(journal
     assert (row.method, row.source_checksum, row.object_checksum, row.etag, row.done_at) == ("", "", "", "", 0)
 
 
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 127, 200])
+async def test_a_page_of_any_length_is_met_whole_and_met_again(journal: Journal, count: int) -> None:
+    files = [file(f"f{number}", length=number) for number in range(count)]
+    await finished(journal, files)
+    await journal.begin_pass("all")
+    (root,) = await journal.pending_directories(10)
+    page = [file("f0", length=7), *files[1:], file("new", length=5)]
+    counted = await journal.record_page(root.id, page, [], None)
+    size = sum(range(count))
+    assert counted == PageCount(count + 1, size + 12, count - 1, size)
+    assert [row.status for row in await journal.pending(0, 1000)] == [page[0], page[-1]]
+    assert (await journal.totals()).done_files == count - 1
+
+
+async def test_a_name_that_comes_twice_in_a_pass_is_one_file_and_stays_done(journal: Journal) -> None:
+    await journal.begin_pass("all")
+    (root,) = await journal.pending_directories(10)
+    await journal.record_page(root.id, [file("f"), file("f")], [], "f")
+    assert await journal.done(await the_one(journal), file("f").version, EVIDENCE)
+    await journal.record_page(root.id, [file("f"), file("g")], [], None)
+    assert await states(journal) == {"f": FileState.DONE, "g": FileState.PENDING}
+
+
 async def test_an_incomplete_pass_removes_nothing(journal: Journal) -> None:
     await listed(journal, [file("a")])
     await journal.begin_pass("other")
@@ -294,6 +317,32 @@ async def test_done_with_another_version_changes_nothing(journal: Journal, versi
     assert not await journal.done(file_id + 1, file("f").version, EVIDENCE)
     assert await the_one(journal) == file_id
     assert await journal.upload(file_id) == upload
+
+
+async def test_each_of_many_done_at_once_has_its_own_answer(journal: Journal) -> None:
+    await listed(journal, [file(f"f{number}", length=number) for number in range(200)])
+    pending = await journal.pending(0, 1000)
+    gone, other = pending[7], pending[130]
+    await journal.vanished(gone.id)
+    await journal.changed(other.id, file("f130", length=9999))
+    upload = pending[11]
+    await journal.begin_upload(upload.id, OpenUpload("u", 5, upload.status.version))
+    async with asyncio.TaskGroup() as group:
+        answers = [group.create_task(journal.done(row.id, row.status.version, EVIDENCE)) for row in pending]
+    assert [row.id for row, answer in zip(pending, answers, strict=True) if not answer.result()] == [gone.id, other.id]
+    found = await states(journal)
+    assert len(found) == 199 and found.pop("f130") == FileState.PENDING
+    assert set(found.values()) == {FileState.DONE}
+    assert await journal.upload(upload.id) is None and await journal.open_uploads() == []
+    assert await journal.done(other.id, file("f130", length=9999).version, EVIDENCE)
+
+
+async def test_an_upload_stays_when_another_version_is_done(journal: Journal) -> None:
+    await listed(journal, [file("f")])
+    id = await the_one(journal)
+    await journal.begin_upload(id, OpenUpload("u", 5, file("f").version))
+    assert not await journal.done(id, file("f", length=11).version, EVIDENCE)
+    assert await journal.open_uploads() == [("f", "u")]
 
 
 async def test_failed_then_changed_then_done(journal: Journal) -> None:

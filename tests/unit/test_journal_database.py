@@ -53,6 +53,29 @@ async def test_what_waits_for_a_commit_shares_the_next_one(tmp_path: Path) -> No
     await database.close()
 
 
+async def test_rows_for_the_same_work_come_together_and_nothing_overtakes(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "journal")
+    seen: list[object] = []
+
+    def work(_: sqlite3.Connection, rows: list[int]) -> list[int]:
+        seen.append(list(rows))
+        return [-row for row in rows]
+
+    gate = threading.Event()
+    blocker = asyncio.create_task(database.write(lambda _: gate.wait(10)))
+    await asyncio.sleep(0.05)  # its transaction has begun, so the others share the next one
+    first = [database.write_together(work, row, hurry=False) for row in (1, 2, 3)]
+    between = asyncio.create_task(database.write(lambda _: seen.append("between")))
+    await asyncio.sleep(0)
+    last = database.write_together(work, 4, hurry=True)
+    gate.set()
+    await blocker
+    assert [await answer for answer in [*first, last]] == [-1, -2, -3, -4]
+    await between
+    assert seen == [[1, 2, 3], "between", [4]]
+    await database.close()
+
+
 async def test_an_acknowledged_write_is_committed_for_every_other_connection(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "journal")
     await database.write(add("d"))  # type: ignore[arg-type]

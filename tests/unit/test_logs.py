@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,3 +98,21 @@ def test_warnings_only_unless_asked(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.get_logger().info("not this")
     structlog.get_logger().warning("this")
     assert capsys.readouterr().err.endswith(" warning: this\n")
+
+
+def test_structlog_is_imported_with_the_first_event_to_be_seen(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from asynccopy.logs import configure, log
+configure(file=Path({str(tmp_path / "events")!r}))
+log.info("not this", path="a")
+assert "structlog" not in sys.modules
+log.warning("this", token="hunter2")
+import structlog
+structlog.get_logger().warning("that")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    own, direct = map(json.loads, (tmp_path / "events").read_text().splitlines())
+    assert (own["event"], own["level"], own["token"]) == ("this", "warning", "[redacted]")
+    assert direct["event"] == "that"

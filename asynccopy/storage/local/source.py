@@ -8,16 +8,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-import structlog
-
 from asynccopy.errors import CredentialsRefused, NotFound, NotThere, PermissionDenied
+from asynccopy.logs import log
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.local.paths import path_of, relative_path, url_of
 from asynccopy.storage.local.reader import LocalReader
 from asynccopy.storage.local.refusals import READING, told
 from asynccopy.storage.local.threads import in_thread
-
-log = structlog.get_logger(__name__)
 
 LISTINGS_KEPT = 4
 
