@@ -7,24 +7,31 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-import structlog
 
 from asynccopy import logs
 from asynccopy.cli import progress as display
 from asynccopy.cli.job import Sides, journal_path, make_journal_directory, open_sides
-from asynccopy.cli.options import FILE, RATE, SIZE, selection_options, side_options, take_selection, talk_options
+from asynccopy.cli.options import (
+    FILE,
+    PROCESSES,
+    RATE,
+    SIZE,
+    selection_options,
+    side_options,
+    take_selection,
+    talk_options,
+)
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.cli.running import run
 from asynccopy.errors import AsyncCopyError, Interrupted
+from asynccopy.executors.recipe import Build, inline
 from asynccopy.journal import Journal
 from asynccopy.journal.scratch import scratch
-from asynccopy.logs import printable
+from asynccopy.logs import log, printable
 from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
 from asynccopy.storage.registry import Settings
-
-log = structlog.get_logger()
 
 
 @click.command("copy", epilog="Exit codes: see asynccopy --help.")
@@ -39,6 +46,14 @@ log = structlog.get_logger()
 @click.option("--dry-run", is_flag=True, help="Print the paths that would be copied; write nothing.")
 @selection_options
 @click.option("--bandwidth", type=RATE, help="Read at most so fast, e.g. 200MiB/s.")
+@click.option(
+    "--processes",
+    type=PROCESSES,
+    default="auto",
+    show_default=True,
+    metavar="N",
+    help="Processes that copy. auto: by the cores; one below four.",
+)
 @click.option("--part-size", type=SIZE, help="Size of an upload's parts. Default: by the length.")
 @click.option("--sign-payload", is_flag=True, help="Let the S3 signature cover the bodies (costs a SHA-256).")
 @click.option("--result", type=FILE, help="Write the outcome there as one JSON document.")
@@ -128,4 +143,13 @@ def _mirror(
         stop=stop,
         progress=progress,
         noticed=noticed,
+        build=_build(sides, options["processes"]),
     )
+
+
+def _build(sides: Sides, processes: int) -> Build:
+    if processes == 1:
+        return inline
+    from asynccopy.executors.processes import in_processes  # late: a small machine does without
+
+    return in_processes(sides.source_place, sides.destination_place, processes)

@@ -16,38 +16,52 @@ from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import Settings, open_destination, open_source
+from asynccopy.storage.registry import Place, Settings, open_destination, open_source
 
 MAPPING: Final = "contents"
 """How source paths become keys: the contents of the source directory go below the destination prefix."""
 
 
 class Sides(Struct):
-    """Both ends of a job, open."""
+    """Both ends of a job, open, and where they are, for a process that opens them itself."""
 
     source: Source
     destination: Destination
+    source_place: Place
+    destination_place: Place
 
 
 @asynccontextmanager
 async def open_sides(source: str, destination: str, config: Path | None, settings: Settings) -> AsyncIterator[Sides]:
     """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError."""
     names = None if config is None else load(config)
-    reading = open_source(*resolve(source, names, settings))
+    source, reading_settings = resolve(source, names, settings)
+    reading = open_source(source, reading_settings)
     try:
-        writing = open_destination(*resolve(destination, names, settings))
+        destination, writing_settings = resolve(destination, names, settings)
+        writing = open_destination(destination, writing_settings)
     except BaseException:
         await reading.aclose()
         raise
     try:
         if reading.url == writing.url:
             raise UsageError(f"SOURCE and DESTINATION are the same: {reading.url}")
-        yield Sides(reading, writing)
+        yield Sides(
+            reading,
+            writing,
+            _place(source, reading.url, reading_settings),
+            _place(destination, writing.url, writing_settings),
+        )
     finally:
         try:
             await writing.aclose()
         finally:
             await reading.aclose()
+
+
+def _place(given: str, url: str, settings: Settings) -> Place:
+    """A local path by its URL, which is valid Unicode whatever the path holds."""
+    return Place(url if url.startswith("file:") else given, settings)
 
 
 @asynccontextmanager

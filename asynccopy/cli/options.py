@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from asynccopy.cli import units
+from asynccopy.executors.cores import default_processes
 from asynccopy.mirror.selection import Selection
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -31,9 +32,18 @@ class _Parsed(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+def _parse_processes(text: str) -> int:
+    if text == "auto":
+        return default_processes()
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise ValueError(f"{text!r} is neither `auto` nor a number from 1 to 64")
+    return int(text)
+
+
 SIZE = _Parsed("size", units.parse_size)
 RATE = _Parsed("rate", units.parse_rate)
 MOMENT = _Parsed("time", lambda text: units.parse_moment(text, datetime.now(UTC)))
+PROCESSES = _Parsed("number", _parse_processes)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 _SELECTION = (

@@ -29,7 +29,11 @@ class Executor(Protocol):
     """Runs copies until ``claim`` has no more; every order that was claimed is settled, unless the run is cancelled."""
 
     async def run(self, claim: Claim, settle: Settle) -> None:
-        """``claim`` waits for the next order, None at the end. What ``settle`` raises ends the run and comes out."""
+        """``claim`` waits for the next order, None when there is none now: it is asked again after every ``settle``.
+
+        It may be cancelled while it waits; then it has claimed nothing. What ``settle`` raises ends the run and comes
+        out, alone or in a group.
+        """
         ...
 
 

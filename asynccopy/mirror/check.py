@@ -13,11 +13,11 @@ from asynccopy.journal import Journal, JournalReader, PendingFile
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.single import SingleFile
 from asynccopy.model import FileState, FileStatus, ObjectMeta
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, RetryingSource
+from asynccopy.storage.single import SingleFile
 from asynccopy.transfer.verify import Prover
 
 BATCH = 1000

@@ -9,19 +9,18 @@ from collections.abc import AsyncIterator, Callable
 from msgspec import Struct
 
 from asynccopy.errors import AsyncCopyError, Interrupted, NotFound, SourceChanged, root_cause
-from asynccopy.executors.inline import InlineExecutor, Order
+from asynccopy.executors.inline import Order
+from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.single import SingleFile
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.retrying import RetryingDestination, RetryingSource
-from asynccopy.transfer.copy import Copied, Copier, Verify, abort
+from asynccopy.storage.retrying import RetryingDestination
+from asynccopy.transfer.copy import Copied, Verify, abort
 from asynccopy.transfer.parts import check_part_size
-from asynccopy.transfer.verify import Prover
 
 BATCH = 1000
 """Rows claimed from the journal at once."""
@@ -43,7 +42,7 @@ class Mirror:
     """Copies what is selected from a source to a destination, once, resuming what an earlier run left unfinished.
 
     ``stop``: set it to finish the ranges in flight and end with Interrupted. ``noticed`` is told of what will be
-    retried.
+    retried. ``build`` makes what the copies run on.
     """
 
     def __init__(
@@ -58,6 +57,7 @@ class Mirror:
         progress: Progress,
         noticed: Callable[[AsyncCopyError, float], None] | None = None,
         policy: RetryPolicy | None = None,
+        build: Build = inline,
     ) -> None:
         self._bare_source = source
         self._bare_destination = destination
@@ -68,6 +68,7 @@ class Mirror:
         self._progress = progress
         self._told = noticed
         self._policy = policy or RetryPolicy()
+        self._build = build
         self._claimed: deque[PendingFile] = deque()
         self._held: set[int] = set()  # claimed and not settled
         self._settled: set[int] = set()  # settled since the last look into the journal began
@@ -87,30 +88,25 @@ class Mirror:
         capabilities = await self._bare_destination.check()
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
-        source: Source = RetryingSource(self._bare_source, self._policy, self._noticed)
-        if not root.is_directory:
-            source = SingleFile(source)
+        recipe = Recipe(
+            not root.is_directory,
+            capabilities,
+            self._options.verify,
+            self._options.part_size,
+            self._options.concurrency,
+            self._policy,
+        )
+        source = retrying_source(self._bare_source, recipe.single_file, self._policy, self._noticed)
         destination = RetryingDestination(self._bare_destination, self._policy, self._noticed)
         await self._look_back(destination)
         await self._begin()
-        prover = Prover(source, destination, capabilities, self._options.verify, self._policy, self._noticed)
-        copier = Copier(
-            source,
-            destination,
-            prover,
-            wanted_part_size=self._options.part_size,
-            budget=asyncio.Semaphore(self._options.concurrency),
-            policy=self._policy,
-            noticed=self._noticed,
-            moved=self._progress.moved,
-            stop=self._stop,
-        )
+        watch = Watch(self._noticed, self._progress.moved, self._stop)
+        executor = self._build(recipe, source, destination, watch)
         listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
         self._source = source
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._list(listing), name="listing")
-                executor = InlineExecutor(copier, self._options.concurrency)
                 group.create_task(executor.run(self._claim, self._settle), name="copying")
         except BaseExceptionGroup as failures:
             raise root_cause(failures) from None
@@ -121,9 +117,7 @@ class Mirror:
     async def plan(self) -> AsyncIterator[FileStatus]:
         """List the source and yield what ``copy`` would copy now. The listing is recorded: use a scratch journal."""
         root = await self._bare_source.check()
-        source: Source = RetryingSource(self._bare_source, self._policy, self._noticed)
-        if not root.is_directory:
-            source = SingleFile(source)
+        source = retrying_source(self._bare_source, not root.is_directory, self._policy, self._noticed)
         await self._begin()
         if not self._listed:
             await Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set).run()
