@@ -20,6 +20,9 @@ from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
 from asynccopy.storage.registry import Settings
 
+FILES = 64
+"""Compared at once, where nobody says how many."""
+
 
 @click.command("check")
 @side_options
@@ -39,7 +42,7 @@ def command(**options: Any) -> int:
 
 async def _check(options: dict[str, Any], selection: Selection, stop: asyncio.Event) -> int:
     progress, differences = Progress(), 0
-    settings = Settings(concurrency=options["concurrency"])
+    settings = Settings(concurrency=options["concurrency"] or FILES)
     async with (
         open_sides(options["source"], options["destination"], options["config"], settings) as sides,
         scratch(None, source=sides.source.url, destination=sides.destination.url) as listing,
@@ -51,7 +54,7 @@ async def _check(options: dict[str, Any], selection: Selection, stop: asyncio.Ev
             scratch=listing,
             ledger=ledger,
             selection=selection,
-            concurrency=options["concurrency"],
+            concurrency=options["concurrency"] or FILES,
             progress=progress,
             stop=stop,
         )

@@ -31,7 +31,7 @@ from asynccopy.logs import log, printable
 from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
-from asynccopy.storage.registry import Settings
+from asynccopy.storage.registry import CONCURRENCY, Settings
 
 
 @click.command("copy", epilog="Exit codes: see asynccopy --help.")
@@ -91,7 +91,9 @@ async def _copy(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
 
 async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Event, progress: Progress) -> None:
     settings = Settings(
-        sign_payload=options["sign_payload"], bandwidth=options["bandwidth"], concurrency=options["concurrency"]
+        sign_payload=options["sign_payload"],
+        bandwidth=options["bandwidth"],
+        concurrency=options["concurrency"] or CONCURRENCY,
     )
     async with open_sides(options["source"], options["destination"], options["config"], settings) as sides:
         if options["dry_run"]:

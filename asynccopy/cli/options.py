@@ -40,10 +40,19 @@ def _parse_processes(text: str) -> int:
     return int(text)
 
 
+def _parse_concurrency(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
+        raise ValueError(f"{text!r} is neither `auto` nor a number from 1 to 10000")
+    return int(text)
+
+
 SIZE = _Parsed("size", units.parse_size)
 RATE = _Parsed("rate", units.parse_rate)
 MOMENT = _Parsed("time", lambda text: units.parse_moment(text, datetime.now(UTC)))
 PROCESSES = _Parsed("number", _parse_processes)
+CONCURRENCY = _Parsed("number", _parse_concurrency)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 _SELECTION = (
@@ -63,7 +72,11 @@ _SIDES = (
     click.option("--config", type=FILE, help="TOML file that names endpoints; see config.example.toml."),
     click.option("--journal", type=FILE, help="The journal's file. Default: one per job in XDG_STATE_HOME."),
     click.option(
-        "--concurrency", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Ranges in flight at most."
+        "--concurrency",
+        type=CONCURRENCY,
+        default="auto",
+        show_default=True,
+        help="Ranges in flight. auto: as many as pay, found by trying.",
     ),
 )
 _TALK = (

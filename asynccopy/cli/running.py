@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -11,11 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from asynccopy.errors import Interrupted
+from asynccopy.executors.loop import new_loop
 
 T = TypeVar("T")
-
-COLLECTED = (10_000, 10, 10)
-"""Hardly any of the objects that a copy makes are in cycles: looking for them every 700 costs 3 % of its CPU."""
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
@@ -24,18 +21,8 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
     The first SIGINT or SIGTERM sets ``stop``: main ends in order by itself. The second cancels it at once.
     Raises Interrupted when it was cancelled, else what main raises.
     """
-    gc.freeze()  # what is there by now stays: no collection need look at it
-    gc.set_threshold(*COLLECTED)
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_run(main))
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # late: `asynccopy copy --help` needs no loop
-    except ImportError:  # no wheel for this platform: asyncio's own loop does the same, slower
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 async def _run(main: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:

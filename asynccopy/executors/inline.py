@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
 from msgspec import Struct
 
 from asynccopy.errors import AsyncCopyError
 from asynccopy.model import FileStatus
+from asynccopy.storage.budget import Budget
 from asynccopy.transfer.copy import Copied, Copier, PartLog
 
 
@@ -37,22 +38,53 @@ class Executor(Protocol):
         ...
 
 
-class InlineExecutor:
-    """``workers`` files at a time."""
+class Onlooker(Protocol):
+    def ended(self) -> None:
+        """A file was copied, or failed."""
+        ...
 
-    def __init__(self, copier: Copier, workers: int) -> None:
+
+class InlineExecutor:
+    """As many files at a time as the budget ``files`` has places, which ``steering`` may change."""
+
+    def __init__(
+        self,
+        copier: Copier,
+        files: Budget,
+        onlooker: Onlooker,
+        steering: Callable[[], Coroutine[None, None, None]] | None,
+    ) -> None:
         self._copier = copier
-        self._workers = workers
+        self._files = files
+        self._onlooker = onlooker
+        self._steering = steering
 
     async def run(self, claim: Claim, settle: Settle) -> None:
+        workers = self._files.limit
         async with asyncio.TaskGroup() as group:
-            for number in range(self._workers):
-                group.create_task(self._work(claim, settle), name=f"copy worker {number}")
+            steering = None if self._steering is None else group.create_task(self._steering(), name="steering")
+            async with asyncio.TaskGroup() as working:
+                for number in range(workers):
+                    working.create_task(self._work(claim, settle), name=f"copy worker {number}")
+            if steering is not None:
+                steering.cancel()
 
     async def _work(self, claim: Claim, settle: Settle) -> None:
-        while (order := await claim()) is not None:
+        while True:
+            await self._files.take()
             try:
-                result: Copied | AsyncCopyError = await self._copier.copy(order.status, order.log)
-            except AsyncCopyError as error:
-                result = error
+                order = await claim()
+                if order is None:
+                    return
+                result = await self._copy(order)
+            finally:
+                self._files.give()
             await settle(order, result)
+
+    async def _copy(self, order: Order) -> Copied | AsyncCopyError:
+        try:
+            return await self._copier.copy(order.status, order.log)
+        except AsyncCopyError as error:
+            return error
+        finally:
+            self._onlooker.ended()

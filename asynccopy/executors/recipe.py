@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Struct
 
+from asynccopy.errors import AsyncCopyError, Stalled, Throttled
 from asynccopy.executors.inline import Executor, InlineExecutor
+from asynccopy.executors.steering import FILE, steer
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Capabilities, Destination, Source
@@ -19,7 +22,8 @@ from asynccopy.transfer.verify import Prover
 
 class Recipe(Struct, frozen=True):
     """How to copy. ``single_file``: the source's root is a file. ``capabilities``: what the destination proved able to
-    do. ``part_size``: bytes, None for automatic. ``concurrency``: ranges in flight.
+    do. ``part_size``: bytes, None for automatic. ``concurrency``: ranges in flight; ``steered``: at most, and as
+    many as pay.
     """
 
     single_file: bool
@@ -27,15 +31,35 @@ class Recipe(Struct, frozen=True):
     verify: Verify
     part_size: int | None
     concurrency: int
+    steered: bool
     policy: RetryPolicy
 
 
-class Watch(Struct, frozen=True):
-    """Who looks on: told of retries and of (path, bytes) moved, and says when to begin nothing new."""
+class Watch:
+    """Who looks on: told of retries and of (path, bytes) moved, and says when to begin nothing new.
 
-    noticed: Noticed
-    moved: Callable[[str, int], None]
-    stop: asyncio.Event
+    ``amount`` is what was moved so far, files counting too, and ``troubles`` how often a side asked for less: what
+    steering goes by.
+    """
+
+    def __init__(self, noticed: Noticed, moved: Callable[[str, int], None], stop: asyncio.Event) -> None:
+        self._noticed = noticed
+        self._moved = moved
+        self.stop = stop
+        self.amount = 0
+        self.troubles = 0
+
+    def noticed(self, error: AsyncCopyError, delay: float) -> None:
+        self.troubles += isinstance(error, Throttled | Stalled)
+        self._noticed(error, delay)
+
+    def moved(self, path: str, size: int) -> None:
+        self.amount += size
+        self._moved(path, size)
+
+    def ended(self) -> None:
+        """A file was copied, or failed."""
+        self.amount += FILE
 
 
 Build = Callable[[Recipe, Source, Destination, Watch], Executor]
@@ -47,15 +71,15 @@ def retrying_source(source: Source, single_file: bool, policy: RetryPolicy, noti
     return SingleFile(retrying) if single_file else retrying
 
 
-def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watch) -> Copier:
-    """A copier between sides that retry."""
+def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watch, budget: Budget) -> Copier:
+    """A copier between sides that retry; ``budget`` is for its ranges in flight."""
     prover = Prover(source, destination, recipe.capabilities, recipe.verify, recipe.policy, watch.noticed)
     return Copier(
         source,
         destination,
         prover,
         wanted_part_size=recipe.part_size,
-        budget=Budget(recipe.concurrency),
+        budget=budget,
         policy=recipe.policy,
         noticed=watch.noticed,
         moved=watch.moved,
@@ -65,4 +89,7 @@ def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watc
 
 def inline(recipe: Recipe, source: Source, destination: Destination, watch: Watch) -> Executor:
     """Copies run on this very loop."""
-    return InlineExecutor(copier(recipe, source, destination, watch), recipe.concurrency)
+    ranges, files = Budget(recipe.concurrency), Budget(recipe.concurrency)
+    copying = copier(recipe, source, destination, watch, ranges)
+    steering = partial(steer, (ranges, files), watch) if recipe.steered else None
+    return InlineExecutor(copying, files, watch, steering)

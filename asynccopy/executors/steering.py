@@ -7,8 +7,8 @@ trip wants hundreds for small files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from asynccopy.storage.budget import Budget
 
@@ -103,22 +103,36 @@ class Steering:
         self._at = min(max(self._home + (2 if self._direction > 0 else -1), 0), self._ceiling)
 
 
-async def steer(budget: Budget, moved: Callable[[], float], troubles: Callable[[], int]) -> None:
-    """Set the budget's limit for ever, starting low; its present limit is the highest allowed.
+class Gauge(Protocol):
+    """How much has been moved so far, and how often a side asked for less."""
 
-    ``moved``: how much has been moved so far; ``troubles``: how often a side asked for less.
+    amount: int
+    troubles: int
+
+
+async def steer(budgets: Sequence[Budget], gauge: Gauge) -> None:
+    """Set the limit of the budgets for ever, starting low; their present limit is the highest allowed.
+
+    The first one tells how many places are really taken.
     """
     loop = asyncio.get_running_loop()
+    budget = budgets[0]
     steering = Steering(budget.limit)
-    budget.limit = steering.limit
+    _limit(budgets, steering.limit)
     while True:
         while budget.taken > budget.limit:  # noqa: ASYNC110 - what was begun under a higher limit is let finish first
             await asyncio.sleep(WINDOW / 4)
-        begun, amount, trouble, used = loop.time(), moved(), troubles(), 0
+        begun, amount, troubles, used = loop.time(), gauge.amount, gauge.troubles, 0
         for _ in range(4):
             await asyncio.sleep(WINDOW / 4)
             used += budget.taken
-        if used < 0.75 * 4 * budget.limit and troubles() == trouble:
+        trouble = gauge.troubles > troubles
+        if used < 0.75 * 4 * budget.limit and not trouble:
             continue  # there was not enough to do: nothing was learnt about this limit
-        rate = (moved() - amount) / (loop.time() - begun)
-        budget.limit = steering.judge(rate, trouble=troubles() > trouble)
+        rate = (gauge.amount - amount) / (loop.time() - begun)
+        _limit(budgets, steering.judge(rate, trouble=trouble))
+
+
+def _limit(budgets: Sequence[Budget], limit: int) -> None:
+    for budget in budgets:
+        budget.limit = limit

@@ -39,8 +39,11 @@ from asynccopy.executors.frames import (
     Unfit,
     to_worker,
 )
+from asynccopy.executors.loop import new_loop
 from asynccopy.executors.recipe import Watch, copier, retrying_source
+from asynccopy.executors.steering import steer
 from asynccopy.model import OpenUpload, PartReceipt
+from asynccopy.storage.budget import Budget
 from asynccopy.storage.registry import open_destination, open_source
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Copier
@@ -162,16 +165,21 @@ class Worker:
             aclosing(open_source(set_up.source.url, set_up.source.settings)) as source,
             aclosing(open_destination(set_up.destination.url, set_up.destination.settings)) as destination,
         ):
+            watch = Watch(remote.noticed, remote.moved, self._stop)
+            ranges, files = Budget(recipe.concurrency), Budget(recipe.concurrency)
             copying = copier(
                 recipe,
-                retrying_source(source, recipe.single_file, recipe.policy, remote.noticed),
-                RetryingDestination(destination, recipe.policy, remote.noticed),
-                Watch(remote.noticed, remote.moved, self._stop),
+                retrying_source(source, recipe.single_file, recipe.policy, watch.noticed),
+                RetryingDestination(destination, recipe.policy, watch.noticed),
+                watch,
+                ranges,
             )
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._beat(), name="reports")]
+                if recipe.steered:
+                    tasks.append(group.create_task(steer((ranges, files), watch), name="steering"))
                 tasks += [
-                    group.create_task(self._copy(copying), name=f"copy worker {number}")
+                    group.create_task(self._copy(copying, files, watch), name=f"copy worker {number}")
                     for number in range(recipe.concurrency)
                 ]
                 await self._listen()
@@ -194,16 +202,20 @@ class Worker:
                 case SetUp():
                     raise FrameError("a second set-up")
 
-    async def _copy(self, copying: Copier) -> None:
+    async def _copy(self, copying: Copier, files: Budget, watch: Watch) -> None:
         while True:
-            order = await self._orders.get()
-            self._remote.begin(order)
+            await files.take()
             try:
+                order = await self._orders.get()
+                self._remote.begin(order)
                 if self._stop.is_set():
                     raise Interrupted(f"{order.status.path}: stopped before it began")
                 result: Copied | AsyncCopyError = await copying.copy(order.status, RemoteLog(self._remote, order))
             except AsyncCopyError as error:
                 result = error
+            finally:
+                files.give()
+            watch.ended()
             self._remote.end(order, result)
 
     async def _beat(self) -> None:
@@ -241,16 +253,8 @@ def _first(group: BaseExceptionGroup[AsyncCopyError]) -> AsyncCopyError:
     return error
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # no wheel for this platform: asyncio's own loop does the same, slower
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 def work() -> int:
     """Work until the parent is gone; the exit code."""
     logs.configure()
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(_work(socket.socket(fileno=os.dup(0))))

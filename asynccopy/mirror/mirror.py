@@ -18,6 +18,7 @@ from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Destination, Source
+from asynccopy.storage.registry import CONCURRENCY
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Verify, abort
 from asynccopy.transfer.parts import check_part_size
@@ -31,10 +32,12 @@ CHANGES = 5
 
 
 class CopyOptions(Struct, frozen=True):
-    """How to copy. ``concurrency``: ranges in flight over all files. ``part_size``: bytes, None for automatic."""
+    """How to copy. ``concurrency``: ranges in flight over all files, None for automatic. ``part_size``: bytes, None for
+    automatic.
+    """
 
     verify: Verify = "checksum"
-    concurrency: int = 64
+    concurrency: int | None = None
     part_size: int | None = None
 
 
@@ -93,14 +96,15 @@ class Mirror:
             capabilities,
             self._options.verify,
             self._options.part_size,
-            self._options.concurrency,
+            self._options.concurrency or CONCURRENCY,
+            self._options.concurrency is None,
             self._policy,
         )
-        source = retrying_source(self._bare_source, recipe.single_file, self._policy, self._noticed)
-        destination = RetryingDestination(self._bare_destination, self._policy, self._noticed)
+        watch = Watch(self._noticed, self._progress.moved, self._stop)
+        source = retrying_source(self._bare_source, recipe.single_file, self._policy, watch.noticed)
+        destination = RetryingDestination(self._bare_destination, self._policy, watch.noticed)
         await self._look_back(destination)
         await self._begin()
-        watch = Watch(self._noticed, self._progress.moved, self._stop)
         executor = self._build(recipe, source, destination, watch)
         listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
         self._source = source

@@ -125,7 +125,7 @@ async def test_a_suspect_goes_to_who_has_nothing_else() -> None:
 
 def whole(concurrency: int, *, bandwidth: float | None = None, single: bool = False) -> SetUp:
     settings = Settings(concurrency=concurrency, bandwidth=bandwidth)
-    recipe = Recipe(single, Capabilities("CRC32C"), "checksum", None, concurrency, RetryPolicy())
+    recipe = Recipe(single, Capabilities("CRC32C"), "checksum", None, concurrency, False, RetryPolicy())
     return SetUp(Place("a", settings), Place("b", settings), recipe)
 
 

@@ -90,7 +90,7 @@ def test_a_class_that_there_is_not() -> None:
 
 async def test_frames_go_both_ways(pair: tuple[Channel[ToParent], Channel[ToWorker]]) -> None:
     parent, worker = pair
-    recipe = Recipe(False, Capabilities("MD5"), "size", None, 3, RetryPolicy())
+    recipe = Recipe(False, Capabilities("MD5"), "size", None, 3, False, RetryPolicy())
     set_up = SetUp(Place("a", Settings(bandwidth=1.5)), Place("b", Settings(capabilities=Capabilities(None))), recipe)
     down: list[ToWorker] = [set_up, Assignments([Assignment(7, STATUS, True)]), Stop()]
     for frame in down:

@@ -12,6 +12,11 @@ from asynccopy.executors import steering
 from asynccopy.executors.steering import LEVELS, Steering, steer
 from asynccopy.storage.budget import Budget
 
+
+class Gauge:
+    amount = troubles = 0
+
+
 Plant = Callable[[int], float]
 
 
@@ -98,18 +103,17 @@ def test_trouble_is_fled_and_not_sought_again_at_once() -> None:
 
 async def test_steering_sets_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steering, "WINDOW", 0.02)
-    budget, moved = Budget(64), 0.0
+    budget, other, gauge = Budget(64), Budget(64), Gauge()
 
     async def work() -> None:
-        nonlocal moved
         while True:
             await budget.take()
             await asyncio.sleep(0.002)
-            moved += 1
+            gauge.amount += 1
             budget.give()
 
     workers = [asyncio.create_task(work()) for _ in range(80)]
-    steered = asyncio.create_task(steer(budget, lambda: moved, lambda: 0))
+    steered = asyncio.create_task(steer((budget, other), gauge))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert budget.limit == 16
@@ -118,6 +122,7 @@ async def test_steering_sets_the_budget(monkeypatch: pytest.MonkeyPatch) -> None
         if budget.limit > 32:
             break
     assert budget.limit > 32
+    assert other.limit == budget.limit
     for task in (*workers, steered):
         task.cancel()
     await asyncio.wait((*workers, steered))
@@ -127,7 +132,7 @@ async def test_without_enough_to_do_nothing_is_concluded(monkeypatch: pytest.Mon
     monkeypatch.setattr(steering, "WINDOW", 0.01)
     budget = Budget(64)
     await budget.take()
-    steered = asyncio.create_task(steer(budget, lambda: 0.0, lambda: 0))
+    steered = asyncio.create_task(steer((budget,), Gauge()))
     await asyncio.sleep(0.2)
     assert budget.limit == 16
     steered.cancel()
