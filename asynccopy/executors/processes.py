@@ -71,17 +71,24 @@ class ProcessExecutor:
     async def run(self, claim: Claim, settle: Settle) -> None:
         """See Executor. Raises Interrupted also when one worker after the other dies and gets nothing done."""
         backlog = Backlog(claim)
+        failed = False  # a settlement; then the group takes no further ones
         try:
             async with asyncio.TaskGroup() as settling:
 
                 async def settle_one(seat: Seat, flight: Flight, result: Copied | AsyncCopyError) -> None:
-                    await settle(flight.order, result)
+                    nonlocal failed
+                    try:
+                        await settle(flight.order, result)
+                    except BaseException:
+                        failed = True
+                        raise
                     backlog.settled()
                     seat.settled()
 
                 def over(seat: Seat, flight: Flight, result: Copied | AsyncCopyError) -> None:
                     # Beside the work, so that many settlements share one commit of the journal. A seat bounds its own.
-                    settling.create_task(settle_one(seat, flight, result), name="settlement")
+                    if not failed:
+                        settling.create_task(settle_one(seat, flight, result), name="settlement")
 
                 seats = [
                     Seat(number, set_up, backlog, over, self._watch, self._patience)

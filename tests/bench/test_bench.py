@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.contest import compete, median
-from tests.bench.measure import BenchFailed, Usage, run
+from tests.bench.measure import BenchFailed, Usage, own_peak_rss, run
 from tests.bench.report import BEGIN, END, Section, Target, Verdict, number, write
 
 MIB = 1 << 20
@@ -27,7 +27,8 @@ def test_a_child_is_charged_for_its_time_and_memory(tmp_path: Path) -> None:
     assert usage.output == "done\n"
     assert usage.wall >= 0.8
     assert 0.5 <= usage.cpu < usage.wall
-    assert 200 * MIB <= usage.peak_rss < 300 * MIB
+    # The kernel counts the process that it was forked from, too.
+    assert 200 * MIB <= usage.peak_rss < max(300 * MIB, own_peak_rss() + 10 * MIB)
 
 
 def test_a_child_that_fails_yields_no_figures(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from testbed.hdfs import Hdfs
 from testbed.process import Server, ServerFailed, free_ports, start_time
 from testbed.s3 import Store, VersityGw
 from testbed.signed import S3Client
+from tests.program import eventually
 from tests.real.generate import (
     BLOCK_SIZE,
     LONGEST,
@@ -159,7 +160,7 @@ def test_a_datanode_dies_and_the_other_one_serves(hdfs: Hdfs, root: str) -> None
 
 def test_a_suspended_datanode_is_resumed_by_repair(hdfs: Hdfs) -> None:
     hdfs.datanodes[1].suspend()
-    assert hdfs.datanodes[1].suspended
+    eventually(lambda: hdfs.datanodes[1].suspended)  # a thread after the other stops
     hdfs.repair()
     assert not hdfs.datanodes[1].suspended
 
