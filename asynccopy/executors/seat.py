@@ -27,6 +27,7 @@ from asynccopy.executors.frames import (
 )
 from asynccopy.executors.process import WorkerProcess
 from asynccopy.executors.recipe import Watch
+from asynccopy.executors.steering import START
 from asynccopy.logs import log
 from asynccopy.transfer.copy import Copied
 from asynccopy.transfer.parts import SMALL
@@ -59,6 +60,8 @@ class Seat:
         self._patience = patience
         self._share = set_up.recipe.concurrency
         self._window = self._share + min(self._share, AHEAD)
+        # A steered worker begins low, and the parts of a few large files are enough for it to climb.
+        self._large = min(self._share, START) if set_up.recipe.steered else self._share
         self._flights: dict[int, Flight] = {}  # what the worker has, by order number
         self._orders: list[Assignment] = []  # on their way into a frame
         self._settling = 0
@@ -168,7 +171,7 @@ class Seat:
             self._flights[order.number] = flight
             if order.status.length > SMALL:
                 # Not ahead: it would wait here while another worker has nothing to do.
-                await self._fewer_than(self._share + 1)
+                await self._fewer_than(self._large + 1)
             begun = await order.log.upload() is not None
             if not self._orders:
                 asyncio.get_running_loop().call_soon(self._flush, channel)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from testbed import fetch
 from testbed.process import ServerFailed
-from tests.bench import memory, real, stubs
+from tests.bench import concurrency, memory, real, stubs
 from tests.bench.journal import journal
 from tests.bench.measure import BenchFailed, own_peak_rss
 from tests.bench.report import Section, describe, megabytes, write
 
-SCENARIOS = ("small", "big", "stub-small", "stub-big", "memory", "journal")
-STUBBED = {"stub-small", "stub-big", "memory"}
+SCENARIOS = ("small", "big", "stub-small", "stub-big", "steering", "workers", "memory", "journal")
+STUBBED = {"stub-small", "stub-big", "steering", "workers", "memory"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +59,10 @@ def _measure(wanted: Sequence[str], rounds: int, scale: float, *, million: bool)
         sections.append(stubs.small(rounds, scale))
     if "stub-big" in wanted:
         sections.append(stubs.big(rounds, scale))
+    if "steering" in wanted:
+        sections.append(concurrency.steering(rounds, scale))
+    if "workers" in wanted:
+        sections.append(concurrency.workers(rounds, scale))
     if "memory" in wanted:
         sections.append(memory.copying(scale))
         sections.append(memory.ranges(scale))

@@ -33,14 +33,14 @@ def cores() -> tuple[list[str], list[str]]:
 class Stubs:
     """A computed tree, a store that forgets what it is sent, and the programs that copy between them."""
 
-    def __init__(self, source: StubSource, sink: StubSink, directory: Path) -> None:
+    def __init__(self, source: StubSource, sink: StubSink, directory: Path, *, pinned: bool) -> None:
         self.source = source
         self.sink = sink
         self.files = source.files
         self.gigabytes = source.files * source.size / 1e9
         self._directory = directory
         self._environment = sink.env() | {"HADOOP_USER_NAME": "bench"}
-        self._pin = cores()[0]
+        self._pin = cores()[0] if pinned else []
         self._objects, self._bytes = 0, 0
         self.asynccopy = AsyncCopy(directory, self._environment, [source, sink], pin=self._pin)
 
@@ -62,18 +62,29 @@ class Stubs:
 
 
 @contextmanager
-def stubs(directories: int, files: int, size: int, *, tls: bool = False, delay: float = 0.0) -> Iterator[Stubs]:
-    """A tree of directories with ``files`` files each. ``delay``: seconds before each answer of the sink."""
-    pin = cores()[1]
+def stubs(
+    directories: int,
+    files: int,
+    size: int,
+    *,
+    tls: bool = False,
+    delay: float = 0.0,
+    source_delay: float = 0.0,
+    pinned: bool = True,
+) -> Iterator[Stubs]:
+    """A tree of directories with ``files`` files each. ``delay``: seconds before each answer of the sink; ``pinned``:
+    client and stubs on cores of their own.
+    """
+    pin = cores()[1] if pinned else []
     with tempfile.TemporaryDirectory(prefix="asynccopy-bench-") as name:
         directory = Path(name)
-        source = StubSource(directory, directories=directories, files=files, size=size, pin=pin)
+        source = StubSource(directory, directories=directories, files=files, size=size, delay=source_delay, pin=pin)
         certificate = make_certificate(directory) if tls else None
         sink = StubSink(directory, delay=delay, certificate=certificate, pin=pin)
         try:
             source.start()
             sink.start()
-            yield Stubs(source, sink, directory)
+            yield Stubs(source, sink, directory, pinned=pinned)
         finally:
             source.stop()
             sink.stop()
