@@ -24,6 +24,7 @@ from asynccopy.cli.options import (
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.cli.running import run
 from asynccopy.errors import AsyncCopyError, Interrupted
+from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.recipe import Build, inline
 from asynccopy.journal import Journal
 from asynccopy.journal.scratch import scratch
@@ -31,7 +32,7 @@ from asynccopy.logs import log, printable
 from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
-from asynccopy.storage.registry import CONCURRENCY, Settings
+from asynccopy.storage.registry import Settings
 
 
 @click.command("copy", epilog="Exit codes: see asynccopy --help.")
@@ -93,7 +94,7 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
     settings = Settings(
         sign_payload=options["sign_payload"],
         bandwidth=options["bandwidth"],
-        concurrency=options["concurrency"] or CONCURRENCY,
+        concurrency=options["concurrency"] or most_ranges(),
     )
     async with open_sides(options["source"], options["destination"], options["config"], settings) as sides:
         if options["dry_run"]:

@@ -1,14 +1,23 @@
-"""How many processes a machine is worth. Pure but for one look at the cores."""
+"""How many processes and ranges a machine is worth."""
 
 from __future__ import annotations
 
 import os
+import resource
 from typing import Final
 
 FEW: Final = 4
 """With fewer cores, one process: the journal and the kernel's share of the network want a core as well."""
 MOST: Final = 8
 """By default. One process settles what eight copy; more must be asked for."""
+RANGES: Final = 512
+"""In flight at most, where nobody says how many: 64 KiB files behind 50 ms of round trip can use them all."""
+
+
+def most_ranges() -> int:
+    """As many as RANGES, or as the open files allow that this process may have: about three sockets each."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return RANGES if files == resource.RLIM_INFINITY else max(1, min(RANGES, (files - 64) // 3))
 
 
 def default_processes() -> int:

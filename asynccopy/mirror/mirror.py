@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from msgspec import Struct
 
 from asynccopy.errors import AsyncCopyError, Interrupted, NotFound, SourceChanged, root_cause
+from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
@@ -18,7 +19,6 @@ from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import CONCURRENCY
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Verify, abort
 from asynccopy.transfer.parts import check_part_size
@@ -96,7 +96,7 @@ class Mirror:
             capabilities,
             self._options.verify,
             self._options.part_size,
-            self._options.concurrency or CONCURRENCY,
+            self._options.concurrency or most_ranges(),
             self._options.concurrency is None,
             self._policy,
         )

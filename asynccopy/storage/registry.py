@@ -16,10 +16,6 @@ _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+
 _KNOWN = "webhdfs://namenode:9870/path, swebhdfs://, s3://bucket/prefix, file:///path or a plain path"
 
 
-CONCURRENCY = 256
-"""Ranges in flight at most, where nobody says how many: 64 KiB files behind 50 ms of round trip can use them all."""
-
-
 class Settings(Struct, frozen=True):
     """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``user``: HDFS user of simple
     security. ``capabilities``: of the destination, where another process has probed it already.
@@ -27,7 +23,7 @@ class Settings(Struct, frozen=True):
 
     sign_payload: bool = False
     bandwidth: float | None = None
-    concurrency: int = CONCURRENCY
+    concurrency: int = 64
     s3_endpoint: str | None = None
     s3_region: str | None = None
     s3_addressing: str | None = None
