@@ -24,7 +24,7 @@ from asynccopy.cli.options import (
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.cli.running import run
 from asynccopy.errors import AsyncCopyError, Interrupted
-from asynccopy.executors.cores import most_ranges
+from asynccopy.executors.cores import default_processes, most_ranges
 from asynccopy.executors.recipe import Build, inline
 from asynccopy.journal import Journal
 from asynccopy.journal.scratch import scratch
@@ -146,7 +146,7 @@ def _mirror(
         stop=stop,
         progress=progress,
         noticed=noticed,
-        build=_build(sides, options["processes"]),
+        build=_build(sides, options["processes"] or default_processes()),
     )
 
 

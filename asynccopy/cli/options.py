@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from asynccopy.cli import units
-from asynccopy.executors.cores import default_processes
 from asynccopy.mirror.selection import Selection
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -32,27 +32,20 @@ class _Parsed(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-def _parse_processes(text: str) -> int:
-    if text == "auto":
-        return default_processes()
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
-        raise ValueError(f"{text!r} is neither `auto` nor a number from 1 to 64")
-    return int(text)
-
-
-def _parse_concurrency(text: str) -> int | None:
+def _auto_or_up_to(most: int, text: str) -> int | None:
+    """A number from 1 on; None for `auto`."""
     if text == "auto":
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000:
-        raise ValueError(f"{text!r} is neither `auto` nor a number from 1 to 10000")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= most:
+        raise ValueError(f"{text!r} is neither `auto` nor a number from 1 to {most}")
     return int(text)
 
 
 SIZE = _Parsed("size", units.parse_size)
 RATE = _Parsed("rate", units.parse_rate)
 MOMENT = _Parsed("time", lambda text: units.parse_moment(text, datetime.now(UTC)))
-PROCESSES = _Parsed("number", _parse_processes)
-CONCURRENCY = _Parsed("number", _parse_concurrency)
+PROCESSES = _Parsed("number", partial(_auto_or_up_to, 64))
+CONCURRENCY = _Parsed("number", partial(_auto_or_up_to, 10_000))
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 _SELECTION = (

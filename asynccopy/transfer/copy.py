@@ -133,9 +133,8 @@ class Copier:
     async def _small(self, status: FileStatus, key: str) -> Evidence:
         await self._budget.take()
         try:
-            buffer = self._spare.pop() if self._spare else bytearray(SPARE)
-            if len(buffer) < status.length:
-                buffer = bytearray(status.length)
+            fits = status.length <= SPARE
+            buffer = self._spare.pop() if fits and self._spare else bytearray(max(SPARE, status.length))
             body = memoryview(buffer)[: status.length]
             if status.length:
                 await self._read(status, body)
@@ -147,7 +146,7 @@ class Copier:
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
             meta = await self._destination.put(key, body, crc)
-            if len(buffer) == SPARE:  # on any other way out the connection may still hold it
+            if fits:  # on any other way out the connection may still hold it
                 self._spare.append(buffer)
         finally:
             self._budget.give()

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from testbed import fetch
 from testbed.process import ServerFailed
-from tests.bench import concurrency, memory, real, stubs
+from tests.bench import concurrency, digests, memory, real, stubs
 from tests.bench.journal import journal
 from tests.bench.measure import BenchFailed, own_peak_rss
 from tests.bench.report import Section, describe, megabytes, write
 
-SCENARIOS = ("small", "big", "stub-small", "stub-big", "steering", "workers", "memory", "journal")
+SCENARIOS = ("small", "big", "stub-small", "stub-big", "steering", "workers", "memory", "journal", "digests")
 STUBBED = {"stub-small", "stub-big", "steering", "workers", "memory"}
 
 
@@ -71,6 +71,8 @@ def _measure(wanted: Sequence[str], rounds: int, scale: float, *, million: bool)
         sections.append(memory.listing(scale, million=million))
     if "journal" in wanted:
         sections.append(journal(scale))
+    if "digests" in wanted:
+        sections.append(digests.cost(scale))
     return sections
 
 

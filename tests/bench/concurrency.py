@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.contest import Contender, compete
 from tests.bench.measure import Usage
-from tests.bench.report import Section, Target, Verdict, number
+from tests.bench.report import Section, Target, Verdict, megabytes, number
 from tests.bench.stubs import KIB, MIB, Stubs, stubs
 
 AUTO = "auto"
@@ -61,6 +63,8 @@ def workers(rounds: int, scale: float) -> Section:
             "one process": partial(_spread, pair, "1"),
             "two worker processes": partial(_spread, pair, "2"),
         }
+        largest = [0]
+        pair.asynccopy.watch = partial(_look_at_children, largest)
         figures = compete("workers", contenders, rounds, pair.arrived)
         for name, usage in figures.items():
             per_file = number(usage.cpu / pair.files * 1e3)
@@ -69,7 +73,20 @@ def workers(rounds: int, scale: float) -> Section:
     section.verdicts.append(
         Verdict("two workers: times as fast as one", one.wall / two.wall, Target(1.7, at_least=True))
     )
+    section.notes.append(f"The largest worker process had {megabytes(largest[0])} MB.")
     return section
+
+
+def _look_at_children(largest: list[int], pid: int) -> None:
+    """Keep the highest resident size that a child of the process was seen with."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for child in children:
+            status = Path(f"/proc/{child}/status").read_text()
+            if (found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)) is not None:
+                largest[0] = max(largest[0], int(found[1]) * KIB)
+    except OSError:
+        return  # it has ended
 
 
 def _copy(pair: Stubs, given: str, prefix: str) -> Usage:

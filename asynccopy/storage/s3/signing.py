@@ -113,7 +113,7 @@ class Signer:
         return self._day_key
 
     def _hmac(self, text: str) -> str:
-        """HMAC-SHA256 with the day's key, whose two halves are hashed already: a third of what hmac.digest costs."""
+        """HMAC-SHA256 with the day's key, whose two halves are hashed already: that spares half of its cost."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(text.encode())
         outer.update(inner.digest())
