@@ -21,8 +21,8 @@ from asynccopy.journal.lock import lock
 from asynccopy.journal.sqlite import check, from_disk, open_reader, open_writer, translated, translating
 
 GATHER = 0.005
-"""Seconds that the writer waits for others to join a transaction, unless somebody is in a hurry: with 64 files in
-flight it spares a seventh of the client's CPU, and no file is slower for it.
+"""Seconds that the writer waits for others to join a transaction, unless somebody is in a hurry. More brings nothing
+more.
 """
 
 R = TypeVar("R")
