@@ -148,6 +148,16 @@ class SourceChanged(FileError):
     default_hint = "run again once the writer has finished"
 
 
+class StillOpen(SourceChanged):
+    """Somebody is still writing the file."""
+
+    default_hint = "it is taken once its writer has closed it"
+
+
+class SnapshotGone(FileError):
+    """A snapshot that is needed is not there any more."""
+
+
 class NameRefused(FileError):
     """The destination cannot hold this name."""
 

@@ -1,8 +1,9 @@
 """Events: structlog set up once, secrets redacted, no control character printed.
 
-Modules tell events to ``log``, with what they know as fields (``path=``, ``mirror=``). structlog is imported with the
-first event that is to be seen: it brings rich with it, 70 ms of CPU, and most commands have nothing to tell. Before
-``configure`` is called nothing is set up: importing this module has no effect on the process.
+Modules tell events to ``log``, with what they know as fields (``path=``); ``bound(mirror=...)`` adds a field to all
+that is told inside it. structlog is imported with the first event that is to be seen: it brings rich with it, 70 ms of
+CPU, and most commands have nothing to tell. Before ``configure`` is called nothing is set up: importing this module has
+no effect on the process.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -20,16 +22,19 @@ HIDDEN: Final = "[redacted]"
 # lower case, with hyphens; an underscore counts as a hyphen
 _SECRET_KEYS: Final = frozenset(
     {
+        "access-token",
         "authorization",
         "aws-secret-access-key",
         "aws-session-token",
         "cookie",
         "delegation",
+        "oss-access-key-secret",
         "password",
         "proxy-authorization",
         "secret-key",
         "security-token",
         "set-cookie",
+        "sign",
         "signature",
         "token",
         "x-amz-credential",
@@ -46,10 +51,24 @@ _HEADER: Final = re.compile(
 )
 # user:password@ before a host
 _USERINFO: Final = re.compile(r"(://)[^/@\s]*:[^/@\s]*@")
+_SHORTEST: Final = 8
+_hidden: list[str] = []
+
+
+def hide(secret: str) -> None:
+    """Never print this text from now on, whatever surrounds it: a webhook's URL, a token.
+
+    Below 8 characters it would take innocent words along, and is not looked for.
+    """
+    if len(secret) >= _SHORTEST and secret not in _hidden:
+        _hidden.append(secret)
+        _hidden.sort(key=len, reverse=True)  # a URL goes whole before its path is looked for
 
 
 def redact(text: str) -> str:
-    """The text without the values of secret query parameters, headers and URL passwords."""
+    """The text without what ``hide`` was told, and the values of secret query parameters, headers and URL passwords."""
+    for secret in _hidden:
+        text = text.replace(secret, HIDDEN)
     text = _PAIR.sub(rf"\1={HIDDEN}", text)
     text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
     return _USERINFO.sub(rf"\1{HIDDEN}@", text)
@@ -75,16 +94,21 @@ class Logger:
     def warning(self, event: str, **fields: object) -> None:
         self.tell(logging.WARNING, event, **fields)
 
+    def error(self, event: str, **fields: object) -> None:
+        self.tell(logging.ERROR, event, **fields)
+
     def tell(self, level: int, event: str, **fields: object) -> None:
         """Tell an event of one of ``logging``'s levels."""
         if level >= self._level:
             import structlog
 
             self._finish()
-            structlog.get_logger().log(level, event, **fields)
+            # A full disk or a reader that went away must not end the work that the event tells of.
+            with suppress(OSError):
+                structlog.get_logger().log(level, event, **fields)
 
     def configure(self, level: int, file: TextIO | None) -> None:
-        """Let through ``level`` and above, to the file or to stderr."""
+        """Let through ``level`` and above: as JSON lines to the file, else as short lines to stderr."""
         self._level = level
         self._set_up = partial(_set_up, level, file)
         if "structlog" in sys.modules:  # who asks structlog itself must find it set up
@@ -99,15 +123,26 @@ class Logger:
 log: Final = Logger()
 
 
-def configure(*, verbose: bool = False, file: Path | None = None) -> None:
-    """Set up events for the process: JSON lines appended to ``file``, else short lines on stderr.
+@contextmanager
+def bound(**fields: object) -> Iterator[None]:
+    """Add these fields to every event told inside, also by the tasks that are created inside."""
+    from structlog.contextvars import bound_contextvars
+
+    with bound_contextvars(**fields):
+        yield
+
+
+def configure(*, verbose: bool = False, json: bool = False, file: Path | None = None) -> None:
+    """Set up events for the process: short lines on stderr; JSON lines there with ``json``, or appended to ``file``.
 
     WARNING and above, INFO too when ``verbose``. What libraries say through ``logging`` goes the same way.
     Raises OSError when the file cannot be opened.
     """
-    log.configure(
-        logging.INFO if verbose else logging.WARNING, None if file is None else file.open("a", encoding="utf-8")
-    )
+    if file is not None:
+        lines: TextIO | None = file.open("a", encoding="utf-8")
+    else:
+        lines = sys.stderr if json else None
+    log.configure(logging.INFO if verbose else logging.WARNING, lines)
     root = logging.getLogger()
     root.handlers = [_ToLog()]
     root.setLevel(logging.WARNING)

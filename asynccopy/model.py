@@ -6,6 +6,7 @@ A relative path is ``""`` for the root, else components joined by ``/`` without 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
 from msgspec import Struct
 
@@ -41,6 +42,18 @@ class ListPage(Struct, frozen=True):
 
     entries: list[FileStatus]
     after: str | None
+
+
+class Change(Struct, frozen=True):
+    """One line of a snapshot diff. ``path`` is the name in the older snapshot, except of what was created; ``target``
+    is the new name of what was renamed.
+
+    A path below a renamed directory may still begin with the directory's old name, also of what was created there.
+    """
+
+    kind: Literal["create", "modify", "delete", "rename"]
+    path: str
+    target: str = ""
 
 
 class ByteRange(Struct, frozen=True):

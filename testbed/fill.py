@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from testbed.content import Content
@@ -42,7 +42,7 @@ class WebHdfs:
         self._user = user
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
 
-    def put(self, path: str, body: bytes | Content, **options: object) -> Entry:
+    def put(self, path: str, body: bytes | Body, **options: object) -> Entry:
         """CREATE, overwriting, and return what was sent. Options by WebHDFS's names (blocksize, replication)."""
         query = {"op": "CREATE", "overwrite": "true"} | options
         try:
@@ -53,7 +53,7 @@ class WebHdfs:
             # A DataNode that kept its connection to a NameNode restarted meanwhile (3.5.0) is right the second time.
             return self._send("PUT", path, body, 201, query)
 
-    def append(self, path: str, body: bytes | Content) -> None:
+    def append(self, path: str, body: bytes | Body) -> None:
         self._send("POST", path, body, 200, {"op": "APPEND"})
 
     def mkdirs(self, path: str) -> None:
@@ -131,7 +131,7 @@ class WebHdfs:
         if answer.get("boolean") is not True:
             raise WebHdfsError(200, f"refused without a reason: {path}".encode())
 
-    def _send(self, method: str, path: str, body: bytes | Content, expected: int, query: Mapping[str, object]) -> Entry:
+    def _send(self, method: str, path: str, body: bytes | Body, expected: int, query: Mapping[str, object]) -> Entry:
         status, location, reply = self._request(method, path, query)
         if status != 307:
             raise WebHdfsError(status, reply)
@@ -177,13 +177,22 @@ class WebHdfs:
         return self._prefix + quote(path, safe="/")
 
 
+class Body(Protocol):
+    """Bytes that come piece by piece, ``size`` in all."""
+
+    @property
+    def size(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes | memoryview]: ...
+
+
 class _Digested:
     """A body that is hashed while it is sent."""
 
-    def __init__(self, body: bytes | Content) -> None:
-        self.size = body.size if isinstance(body, Content) else len(body)
+    def __init__(self, body: bytes | Body) -> None:
+        self.size = len(body) if isinstance(body, bytes) else body.size
         self.sha256 = hashlib.sha256()
-        self._body: Iterable[bytes | memoryview] = body if isinstance(body, Content) else [body]
+        self._body: Iterable[bytes | memoryview] = [body] if isinstance(body, bytes) else body
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         for piece in self._body:

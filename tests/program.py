@@ -71,6 +71,10 @@ class Running:
         result = json.loads(self.result_file.read_bytes()) if self.result_file.exists() else {}
         return Ended(code, self._read(self._out), self._read(self._err), result)
 
+    def so_far(self) -> str:
+        """What it has said on stderr up to now."""
+        return self._read(self._err)
+
     def _read(self, path: Path) -> str:
         return path.read_bytes().decode(errors="surrogateescape")
 

@@ -18,10 +18,10 @@ import click
 from msgspec import Struct
 
 from asynccopy.cli.running import run
-from asynccopy.cli.units import size_text, span_text
 from asynccopy.errors import AsyncCopyError, Interrupted
 from asynccopy.journal import JournalReader
 from asynccopy.model import MIB
+from asynccopy.units import size_text, span_text
 
 SMALL_FILES: Final = 2000
 BIG_FILES: Final = 10

@@ -18,11 +18,11 @@ from asynccopy import logs
 from asynccopy.cli.job import journal_path, open_sides
 from asynccopy.cli.options import FILE
 from asynccopy.cli.running import run
-from asynccopy.cli.units import size_text
 from asynccopy.errors import UsageError
 from asynccopy.journal import JournalReader, LedgerRow
 from asynccopy.logs import printable
 from asynccopy.storage.registry import Settings
+from asynccopy.units import size_text
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _COLUMNS = LedgerRow.__struct_fields__

@@ -19,9 +19,23 @@ from asynccopy.logs import printable, redact
 _VERBS = {
     "copy": "Copy SOURCE's contents to DESTINATION; the same command again resumes.",
     "check": "Compare SOURCE and DESTINATION without copying; list what differs.",
+    "run": "Keep mirrors equal, for months: the daemon.",
+    "status": "Show how a daemon's mirrors stand.",
+    "pause": "Pause a daemon's mirror, or all.",
+    "resume": "Let a paused mirror, or all, go on.",
+    "retry": "Try failed files again now.",
+    "scan": "Look at the source now.",
+    "limit": "Limit a mirror's bandwidth or concurrency from now on.",
+    "errors": "List a mirror's failed files.",
+    "events": "Print what happened lately.",
+    "deletions": "Look at planned deletions; confirm those above the cap.",
+    "reload": "Let the daemon read its configuration again.",
+    "drain": "Let the daemon finish what is in flight and exit.",
     "journal": "Look inside a journal; export the ledger of proven files.",
     "demo": "See it work: a tree copied, killed half-way, resumed, verified.",
 }
+_CONTROL = frozenset({"pause", "resume", "retry", "scan", "limit", "errors", "events", "deletions", "reload", "drain"})
+"""The verbs that share the module ``control``; each other has its own, and is ``command`` there."""
 
 
 class _Verbs(click.Group):
@@ -31,7 +45,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        command = importlib.import_module(f"asynccopy.cli.{cmd_name}").command
+        module, name = ("control", cmd_name) if cmd_name in _CONTROL else (cmd_name, "command")
+        command = getattr(importlib.import_module(f"asynccopy.cli.{module}"), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from asynccopy.cli import units
+from asynccopy import units
 from asynccopy.mirror.selection import Selection
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -13,9 +13,9 @@ from typing import Final
 import click
 from msgspec import Struct
 
-from asynccopy.cli.units import size_text, span_text
 from asynccopy.logs import printable
 from asynccopy.mirror.progress import Progress
+from asynccopy.units import size_text, span_text
 
 _LINE_SECONDS: Final = 10.0
 _DRAW_SECONDS: Final = 0.25
@@ -65,7 +65,7 @@ class Meter:
         elapsed = now - self._start
         done_files = progress.skipped_files + progress.copied_files + progress.failed_files
         done_bytes = progress.skipped_bytes + progress.copied_bytes + progress.failed_bytes
-        in_flight = sum(moved for moved, _ in progress.in_flight.values())
+        in_flight = sum(flight.moved for flight in progress.in_flight.values())
         worked_files = done_files - progress.skipped_files
         worked_bytes = done_bytes - progress.skipped_bytes + in_flight
         waits = [
@@ -135,8 +135,9 @@ def _live(progress: Progress) -> Iterator[None]:
     def picture() -> Text:
         lines = [meter.look(progress, time.monotonic()).sentence()]
         lines += [
-            f"  {moved * 100 // length if length else 0:3d} % of {size_text(length):>9}  {printable(path)}"
-            for path, (moved, length) in list(progress.in_flight.items())[:_SHOWN_FILES]
+            f"  {flight.moved * 100 // flight.length if flight.length else 0:3d} % of {size_text(flight.length):>9}"
+            f"  {printable(path)}"
+            for path, flight in list(progress.in_flight.items())[:_SHOWN_FILES]
         ]
         lines += [f"  failed {printable(lost.path)}: {printable(lost.message)}" for lost in progress.failures[-3:]]
         # Text, not a string: rich would read [brackets] in a name as markup

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import click
 from msgspec import Struct
 
-from asynccopy.cli.units import size_text, span_text
 from asynccopy.errors import AsyncCopyError, Interrupted, UsageError
 from asynccopy.logs import printable, redact
 from asynccopy.mirror.progress import Progress
+from asynccopy.units import size_text, span_text
 
 Outcome = Literal["succeeded", "failed", "interrupted"]
 _SHOWN_FAILURES = 10

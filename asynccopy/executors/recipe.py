@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 
 from msgspec import Struct
 
 from asynccopy.errors import AsyncCopyError, Stalled, Throttled
 from asynccopy.executors.inline import Executor, InlineExecutor
-from asynccopy.executors.steering import FILE, steer
+from asynccopy.executors.steering import FILE, follow, steer
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Capabilities, Destination, Source
@@ -87,9 +87,19 @@ def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watc
     )
 
 
-def inline(recipe: Recipe, source: Source, destination: Destination, watch: Watch) -> Executor:
-    """Copies run on this very loop."""
+def inline(
+    recipe: Recipe,
+    source: Source,
+    destination: Destination,
+    watch: Watch,
+    allowed: Callable[[], int] | None = None,
+) -> Executor:
+    """Copies run on this very loop. ``allowed`` may lower the ranges in flight at any time."""
     ranges, files = Budget(recipe.concurrency), Budget(recipe.concurrency)
     copying = copier(recipe, source, destination, watch, ranges)
-    steering = partial(steer, (ranges, files), watch) if recipe.steered else None
+    steering: Callable[[], Coroutine[None, None, None]] | None = None
+    if recipe.steered:
+        steering = partial(steer, (ranges, files), watch, allowed)
+    elif allowed is not None:
+        steering = partial(follow, (ranges, files), allowed)
     return InlineExecutor(copying, files, watch, steering)

@@ -7,7 +7,7 @@ trip wants hundreds for small files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from asynccopy.storage.budget import Budget
@@ -110,16 +110,21 @@ class Gauge(Protocol):
     troubles: int
 
 
-async def steer(budgets: Sequence[Budget], gauge: Gauge) -> None:
-    """Set the limit of the budgets for ever, starting low; their present limit is the highest allowed.
+async def steer(budgets: Sequence[Budget], gauge: Gauge, allowed: Callable[[], int] | None = None) -> None:
+    """Set the limit of the budgets for ever, starting low; their present limit is the highest there may be.
 
-    The first one tells how many places are really taken.
+    The first one tells how many places are really taken. ``allowed`` may lower the limit at any time.
     """
     loop = asyncio.get_running_loop()
     budget = budgets[0]
     steering = Steering(budget.limit)
     _limit(budgets, steering.limit)
     while True:
+        if allowed is not None and (cap := allowed()) < steering.limit:
+            _limit(budgets, cap)
+            await asyncio.sleep(WINDOW / 4)  # nothing is learnt about limits from under a lower one
+            continue
+        _limit(budgets, steering.limit)
         while budget.taken > budget.limit:  # noqa: ASYNC110 - what was begun under a higher limit is let finish first
             await asyncio.sleep(WINDOW / 4)
         begun, amount, troubles, used = loop.time(), gauge.amount, gauge.troubles, 0
@@ -131,6 +136,14 @@ async def steer(budgets: Sequence[Budget], gauge: Gauge) -> None:
             continue  # there was not enough to do: nothing was learnt about this limit
         rate = (gauge.amount - amount) / (loop.time() - begun)
         _limit(budgets, steering.judge(rate, trouble=trouble))
+
+
+async def follow(budgets: Sequence[Budget], allowed: Callable[[], int]) -> None:
+    """Keep the limit of the budgets at what is allowed, for ever; their present limit is the highest there may be."""
+    most = budgets[0].limit
+    while True:
+        _limit(budgets, min(most, allowed()))
+        await asyncio.sleep(WINDOW / 4)
 
 
 def _limit(budgets: Sequence[Budget], limit: int) -> None:

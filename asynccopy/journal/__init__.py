@@ -2,17 +2,35 @@
 
 from asynccopy.journal.journal import Journal
 from asynccopy.journal.reading import JournalReader
-from asynccopy.journal.rows import Directory, Failure, JobState, LedgerRow, PageCount, PendingFile, Totals
+from asynccopy.journal.rows import (
+    Directory,
+    ErrorClass,
+    Failure,
+    GoneFile,
+    JobState,
+    Kind,
+    LedgerRow,
+    Listed,
+    PageCount,
+    Pass,
+    PendingFile,
+    Totals,
+)
 from asynccopy.journal.scratch import scratch
 
 __all__ = [
     "Directory",
+    "ErrorClass",
     "Failure",
+    "GoneFile",
     "JobState",
     "Journal",
     "JournalReader",
+    "Kind",
     "LedgerRow",
+    "Listed",
     "PageCount",
+    "Pass",
     "PendingFile",
     "Totals",
     "scratch",

@@ -103,6 +103,12 @@ class Database:
         """
         return cls(path, *await asyncio.to_thread(_open, path))
 
+    @property
+    def broken(self) -> JournalError | None:
+        """What ended all writing, None while it goes on."""
+        error = None if self._broken is None else translated(self.path, self._broken)
+        return error if isinstance(error, JournalError) else None
+
     async def write(self, work: Work[T], *, hurry: bool = True) -> T:
         """Execute durably and in the order of the calls. A caller that is cancelled does not take its write back.
 

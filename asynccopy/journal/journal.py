@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from asynccopy.errors import JournalError, NameRefused, UsageError
+from asynccopy.errors import JournalError, NameRefused, NotFound, StillOpen, UsageError
 from asynccopy.journal.database import Database
-from asynccopy.journal.reading import JournalReader
-from asynccopy.journal.rows import PageCount
-from asynccopy.journal.sqlite import by_powers, execute_values, with_values
+from asynccopy.journal.pages import Page, list_again, record_files, record_page
+from asynccopy.journal.reading import ORDERS, JournalReader
+from asynccopy.journal.rows import Kind, Listed, PageCount
+from asynccopy.journal.sqlite import execute_values
+from asynccopy.journal.vanishing import BATCH, drop_unseen, now, remove_files, remove_tree, vanish
 from asynccopy.model import BlockDigest, Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 
-# A file met again: done and unchanged stays as it is; all else is to be copied, and older evidence is void.
-_MEET_FILE = """
-INSERT INTO files (directory, name, length, modification_time, file_id, block_size) VALUES {rows}
-ON CONFLICT (directory, name) DO UPDATE SET
-    length = excluded.length, modification_time = excluded.modification_time, file_id = excluded.file_id,
-    block_size = excluded.block_size, state = 0, method = '', source_checksum = '', object_checksum = '', etag = '',
-    done_at = 0, error_class = '', error = '', hint = ''
-WHERE state <> 1 OR length <> excluded.length OR modification_time <> excluded.modification_time
-    OR file_id <> excluded.file_id
-"""
-_DONE_BEFORE = """
-SELECT name, length, modification_time, file_id FROM files WHERE directory = ? AND name IN (VALUES {rows}) AND state = 1
-"""
 _CHANGED = """
 UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, state = 0, method = '',
-    source_checksum = '', object_checksum = '', etag = '', done_at = 0, error_class = '', error = '', hint = ''
+    source_checksum = '', object_checksum = '', done_at = 0, error_class = '', error = '', hint = ''
 WHERE id = ?
 """
 _REOPEN = """
@@ -57,26 +47,37 @@ END
 )
 _FINISH = "INSERT INTO finished VALUES {rows}"
 _FAILED = "UPDATE files SET state = 2, error_class = ?, error = ?, hint = ? WHERE id = ?"
-# Within a pass a directory is listed once: only one that this pass has not met becomes pending.
-_MEET_DIRECTORY = """
-INSERT INTO directories (path, first_pass) VALUES (?, (SELECT pass_number FROM job))
-ON CONFLICT (path) DO UPDATE SET state = 0, after = '' WHERE state = 3
-"""
 _BEGIN_PASS = """
-UPDATE job SET pass_number = pass_number + 1, selection = ?, started_at = ?, listing_done = 0, finished_at = 0,
-    listed_files = 0, listed_bytes = 0
+UPDATE job SET pass_number = pass_number + 1, selection = ?, kind = ?, started_at = ?, listing_done = 0,
+    finished_at = 0, listed_files = 0, listed_bytes = 0, listed_directories = 0
 """
+_LIST_ROOT = """
+INSERT INTO directories (path, first_pass, pass) SELECT '', pass_number, pass_number FROM job WHERE true
+ON CONFLICT (path) DO UPDATE SET state = 0, after = '', settled = 0, pass = excluded.pass
+"""
+_SELECTS_OTHERWISE = "UPDATE directories SET settled = 0 WHERE settled <> 0 AND (SELECT settled_for FROM job) <> ?"
+_UNSETTLE = """
+UPDATE directories SET settled = 0
+WHERE id IN (SELECT directory FROM files INDEXED BY files_not_done WHERE state <> 1) AND settled <> 0
+"""
+_RETRY = "UPDATE files SET state = 0 WHERE state = 2 AND state <> 1 AND (? IS NULL OR error_class = ?)"
+_NOTE_PASS = """
+INSERT INTO passes (
+    kind, started_at, finished_at, outcome, directories, files, copied, bytes, failed, deleted, requests
+)
+SELECT ?, ?, ?, ?, listed_directories, listed_files, ?, ?, ?, ?, ? FROM job
+"""
+_KEPT_PASSES = 1000
 _UPLOAD = "SELECT upload_id, part_size, length, modification_time, file_id FROM uploads WHERE file = ?"
 _PARTS = "SELECT number, offset, size, etag, crc32c, blocks FROM parts WHERE file = ? ORDER BY number"
 _BEGIN_UPLOAD = """
-INSERT INTO uploads (file, upload_id, part_size, length, modification_time, file_id) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO uploads (file, upload_id, part_size, length, modification_time, file_id)
+SELECT id, ?, ?, ?, ?, ? FROM files WHERE id = ?
 """
 _DROP_UPLOAD = "DELETE FROM uploads WHERE file = ?"  # its parts go with it
 _PART_DONE = """
 INSERT OR REPLACE INTO parts (file, number, offset, size, etag, crc32c, blocks) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
-_Row = tuple[int, str, int, int, int, int]
-"""directory, name, length, modification time, file id, block size"""
 _Finished = tuple[int, int, int, int, str, str, str, str, int]
 """id, the version, the evidence, and when"""
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -98,9 +99,11 @@ class Journal(JournalReader):
         self._uploading: set[int] = set()
 
     @classmethod
-    async def open(cls, path: Path, *, source: str, destination: str) -> Journal:
+    async def open(cls, path: Path, *, source: str, destination: str, order: Listed = "listing") -> Journal:
         """Open or create the journal of the job from ``source`` to ``destination``, for this process alone.
 
+        ``order``: what ``pending`` may be asked for besides the order of the listing. It has an index, made when it is
+        first asked for: that reads the whole journal once.
         Raises UsageError (the journal of another job), JournalLocked, JournalDamaged, JournalFull, JournalError.
         """
         database = await Database.open(path)
@@ -114,6 +117,7 @@ class Journal(JournalReader):
                     f"not {source} to {destination}",
                     hint="name another file as the journal, or none",
                 )
+            await journal.order_by(order)
             journal._uploading.update(
                 await database.reader.read(lambda c: [file for (file,) in c.execute("SELECT file FROM uploads")])
             )
@@ -122,47 +126,94 @@ class Journal(JournalReader):
             raise
         return journal
 
+    @property
+    def broken(self) -> JournalError | None:
+        """What its disk has done to it: no write is taken any more. None while all is well."""
+        return self._database.broken
+
+    async def order_by(self, order: Listed) -> None:
+        """Let ``pending`` be asked for this order, and for no other but the listing's."""
+        await self._database.write(lambda c: _order_by(c, order))
+
     async def close(self) -> None:
         """Finish what is queued and let go of the file. May be called twice."""
         await self._database.close()
 
     # --- passes and listing ---------------------------------------------------------------------------------------
 
-    async def begin_pass(self, selection: str) -> bool:
-        """Go on with the unfinished pass over the same selection (True), or begin a new one (False).
+    async def begin_pass(self, selection: str, kind: Kind = "full") -> bool:
+        """Go on with the unfinished pass of the same kind over the same selection (True), or begin a new one (False).
 
         Going on, the files that had failed are pending again.
 
-        A new pass forgets all cursors and holds every file that is not done for unseen until the listing meets it.
+        A new full or quick pass forgets all cursors and holds every file that is not done for unseen until the listing
+        meets it. In a new snapshot pass no directory is to be listed, and every file that is not done is pending.
         """
-
-        def begin(connection: sqlite3.Connection) -> bool:
-            query = "SELECT pass_number > 0 AND finished_at = 0 AND selection = ? FROM job"
-            if connection.execute(query, (selection,)).fetchone()[0]:
-                connection.execute("UPDATE files SET state = 0 WHERE state = 2 AND state <> 1")
-                return True
-            connection.execute(_BEGIN_PASS, (selection, _now()))
-            connection.execute("UPDATE files SET state = 3 WHERE state <> 1 AND state <> 3")
-            connection.execute("UPDATE directories SET state = 3")
-            connection.execute(_MEET_DIRECTORY, ("",))
-            return False
-
-        return await self._database.write(begin)
+        whole: Kind = "full" if kind == "first" else kind
+        return await self._database.write(lambda c: _begin_pass(c, selection, whole))
 
     async def record_page(
-        self, directory: int, files: list[FileStatus], subdirectories: list[str], after: str | None
+        self,
+        directory: int,
+        files: Sequence[FileStatus],
+        subdirectories: Sequence[FileStatus],
+        after: str | None,
+        others: Sequence[FileStatus] = (),
     ) -> PageCount:
         """Record one page of a directory's listing together with the cursor behind it.
 
-        ``files`` and ``subdirectories`` lie in the directory itself, their paths relative to the source root. An empty
-        directory is recorded by its own page, where ``files`` holds its path with a final ``/`` ("" for the root).
-        ``after`` None: this was the last page.
+        The entries lie in the directory itself, their paths relative to the source root; ``others`` are there but not
+        selected. An empty directory is recorded by its own page, where ``files`` (or ``others``) holds its path with a
+        final ``/`` ("" for the root). ``after`` None: this was the last page. What is known of the directory and was
+        in none of its pages is gone then, a subdirectory with all that is below it; files of which an upload has begun
+        wait, unseen, for ``finish_pass``.
+
+        In a quick pass subdirectories that prove unchanged are not listed, see ``pages``.
         Raises NameRefused when a path is not valid Unicode, ValueError when one does not lie in the directory.
         """
         # here, because what fails in the writer fails for all who share its transaction
+        _check_unicode([status.path for entries in (files, subdirectories, others) for status in entries])
+        page = Page(directory, files, subdirectories, others, after)
+        answer = await self._database.write(lambda c: record_page(c, page, swept=False))
+        if isinstance(answer, PageCount):
+            return answer
+        for path in answer.directories:
+            await self._remove_tree(path)
+        for at in range(0, len(answer.files), BATCH):
+            await self._database.write(partial(vanish, ids=answer.files[at : at + BATCH]))
+        answer = await self._database.write(lambda c: record_page(c, page, swept=True))
+        assert isinstance(answer, PageCount)
+        return answer
+
+    async def record_files(self, files: Sequence[FileStatus]) -> PageCount:
+        """The source has these files in these versions, wherever they lie: at most a few thousand at once.
+
+        Their directories are made as needed, and are not to be listed. They and all above are not empty, so their
+        markers vanish. A path with a final ``/`` is a marker itself. Raises NameRefused.
+        """
         _check_unicode([status.path for status in files])
-        _check_unicode(subdirectories)
-        return await self._database.write(lambda c: _record_page(c, directory, files, subdirectories, after))
+        return await self._database.write(lambda c: record_files(c, files))
+
+    async def list_again(self, paths: Sequence[str]) -> None:
+        """These directories are to be listed in this pass, from their beginning, and what they then show below them.
+
+        Raises NameRefused.
+        """
+        _check_unicode(paths)
+        await self._database.write(lambda c: list_again(c, paths))
+
+    async def remove(self, paths: Sequence[str]) -> None:
+        """These files or directories are gone, directories with all that is below. What is not known is no error.
+
+        In many transactions: interrupted, it is to be called again.
+        """
+        for at in range(0, len(paths), BATCH):
+            for path in await self._database.write(partial(remove_files, paths=paths[at : at + BATCH])):
+                await self._remove_tree(path)
+
+    async def _remove_tree(self, path: str) -> None:
+        while await self._database.write(partial(remove_tree, path=path)):
+            pass
 
     async def listing_done(self) -> None:
         """The pass has met everything that the selection holds."""
@@ -171,21 +222,61 @@ class Journal(JournalReader):
     async def finish_pass(self, complete: bool) -> None:
         """End the pass; the next ``begin_pass`` begins a new one.
 
-        ``complete``: all of the selection was listed. Only then are unseen rows removed, with the uploads that they
-        have: abort those at the store first, see ``stale_uploads``.
+        ``complete``: all that the pass had to look at was looked at. Only then are unseen rows removed, with the
+        uploads that they have: abort those at the store first, see ``stale_uploads``.
         """
+        while complete and await self._database.write(drop_unseen):
+            pass
 
         def finish(connection: sqlite3.Connection) -> list[int]:
-            connection.execute("UPDATE job SET finished_at = ?", (_now(),))
-            if complete:
-                connection.execute("DELETE FROM files WHERE state <> 1 AND state = 3")
-                connection.execute(
-                    "DELETE FROM directories WHERE state = 3"
-                    " AND NOT EXISTS (SELECT 1 FROM files WHERE directory = directories.id)"
-                )
+            connection.execute("UPDATE job SET finished_at = ?", (now(),))
+            connection.execute(
+                "DELETE FROM directories WHERE state = 3"
+                " AND NOT EXISTS (SELECT 1 FROM files WHERE directory = directories.id)"
+            )
             return [file for (file,) in connection.execute("SELECT file FROM uploads")]
 
         self._uploading.intersection_update(await self._database.write(finish))
+
+    # --- history and facts ----------------------------------------------------------------------------------------
+
+    async def note_pass(
+        self,
+        kind: Kind,
+        started_at: int,
+        outcome: str,
+        *,
+        copied: int = 0,
+        copied_bytes: int = 0,
+        failed: int = 0,
+        deleted: int = 0,
+        requests: int = 0,
+    ) -> None:
+        """Enter the pass that ends now into the history, of which the last thousand are kept; see ``passes``.
+
+        What was listed is counted by the journal itself. ``started_at`` in ms.
+        """
+        row = (kind, started_at, now(), outcome, copied, copied_bytes, failed, deleted, requests)
+
+        def note(connection: sqlite3.Connection) -> None:
+            number = connection.execute(_NOTE_PASS, row).lastrowid or 0
+            connection.execute("DELETE FROM passes WHERE number <= ?", (number - _KEPT_PASSES,))
+
+        await self._database.write(note)
+
+    async def remember(self, key: str, value: str) -> None:
+        """A small fact that outlives this process, in place of a former one; see ``recall``."""
+        statement = "INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)"
+        await self._database.write(lambda c: c.execute(statement, (key, value)).rowcount)
+
+    async def forget(self, key: str) -> None:
+        """A fact holds no longer. One that is not there is no error."""
+        await self._database.write(lambda c: c.execute("DELETE FROM facts WHERE key = ?", (key,)).rowcount)
+
+    async def forget_gone(self, ids: Sequence[int]) -> None:
+        """These of the vanished files are dealt with."""
+        statement = "DELETE FROM gone WHERE id IN (VALUES {rows})"
+        await self._database.write(lambda c: execute_values(c, statement, [(id,) for id in ids]))
 
     # --- one file -------------------------------------------------------------------------------------------------
 
@@ -194,7 +285,7 @@ class Journal(JournalReader):
 
         Returns False, and changes nothing, when the row is of another version by now, or gone.
         """
-        proven = (evidence.method, evidence.source, evidence.object, evidence.etag, _now())
+        proven = (evidence.method, evidence.source, evidence.object, evidence.etag, now())
         row = (file_id, version.length, version.modification_time, version.file_id, *proven)
         if file_id not in self._uploading:
             return await self._database.write_together(_finish, row, hurry=False)
@@ -218,10 +309,17 @@ class Journal(JournalReader):
         where = "" if file_ids is None else f" AND id IN ({','.join(map(str, file_ids))})"
         await self._database.write(lambda c: c.execute(_REOPEN + where).rowcount)
 
+    async def waiting(self, file_id: int, message: str) -> None:
+        """The file is left for the next pass because somebody is still writing it; counted apart from failures."""
+        await self.failed(file_id, StillOpen.__name__, message, StillOpen.default_hint)
+
+    async def retry_failed(self, error_class: str | None = None) -> int:
+        """The failed files, of one class or of all, are pending again; answers how many."""
+        return await self._database.write(lambda c: c.execute(_RETRY, (error_class, error_class)).rowcount)
+
     async def vanished(self, file_id: int) -> None:
-        """The source no longer has the file: forget the row, and the upload that the caller has aborted."""
-        await self._database.write(lambda c: c.execute("DELETE FROM files WHERE id = ?", (file_id,)).rowcount)
-        self._uploading.discard(file_id)
+        """The source no longer has the file: it is gone, or waits for the end of its upload (``stale_uploads``)."""
+        await self._database.write(partial(vanish, ids=[file_id]))
 
     # --- the part log of one file ---------------------------------------------------------------------------------
 
@@ -233,17 +331,21 @@ class Journal(JournalReader):
         return await self._database.write(lambda c: _upload(c, file_id))
 
     async def begin_upload(self, file_id: int, upload: OpenUpload) -> None:
-        """Record an upload before its first part is sent; it takes the place of a former one and its parts."""
-        version = upload.version
-        values = (file_id, upload.upload_id, upload.part_size)
-        row = (*values, version.length, version.modification_time, version.file_id)
+        """Record an upload before its first part is sent; it takes the place of a former one and its parts.
 
-        def begin(connection: sqlite3.Connection) -> None:
+        Raises NotFound when the file has vanished meanwhile.
+        """
+        version = upload.version
+        values = (upload.upload_id, upload.part_size, version.length, version.modification_time, version.file_id)
+
+        def begin(connection: sqlite3.Connection) -> bool:
             connection.execute(_DROP_UPLOAD, (file_id,))
-            connection.execute(_BEGIN_UPLOAD, row)
+            return connection.execute(_BEGIN_UPLOAD, (*values, file_id)).rowcount > 0
 
         self._uploading.add(file_id)
-        await self._database.write(begin)
+        if not await self._database.write(begin):
+            self._uploading.discard(file_id)
+            raise NotFound("the file is not in the source any more")
 
     async def part_done(self, file_id: int, receipt: PartReceipt) -> None:
         """A part is at the store; it will not be sent again. The upload must have begun."""
@@ -257,11 +359,7 @@ class Journal(JournalReader):
         self._uploading.discard(file_id)
 
 
-def _now() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _check_unicode(paths: list[str]) -> None:
+def _check_unicode(paths: Sequence[str]) -> None:
     try:
         "".join(paths).encode()
     except UnicodeEncodeError:
@@ -273,6 +371,35 @@ def _begin_job(connection: sqlite3.Connection, source: str, destination: str) ->
     for statement in _FINISHED:
         connection.execute(statement)
     connection.execute("INSERT OR IGNORE INTO job (id, source, destination) VALUES (1, ?, ?)", (source, destination))
+
+
+def _begin_pass(connection: sqlite3.Connection, selection: str, kind: Kind) -> bool:
+    query = "SELECT pass_number > 0 AND finished_at = 0 AND selection = ? AND kind = ? FROM job"
+    if connection.execute(query, (selection, kind)).fetchone()[0]:
+        connection.execute(_RETRY, (None, None))
+        return True
+    connection.execute(_BEGIN_PASS, (selection, kind, now()))
+    connection.execute("DELETE FROM met")
+    connection.execute("UPDATE directories SET state = 1, after = '' WHERE state = 0")
+    if kind == "snapshot":
+        connection.execute("UPDATE files SET state = 0 WHERE state <> 1 AND state <> 0")
+        return False
+    connection.execute("UPDATE files SET state = 3 WHERE state <> 1 AND state <> 3")
+    connection.execute(_SELECTS_OTHERWISE, (selection,))
+    connection.execute("UPDATE job SET settled_for = selection")
+    if kind == "quick":
+        connection.execute(_UNSETTLE)
+    connection.execute(_LIST_ROOT)
+    return False
+
+
+def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
+    for other in ORDERS.keys() - {order}:
+        connection.execute(f"DROP INDEX IF EXISTS files_{other}")
+    if order != "listing":
+        connection.execute(
+            f"CREATE INDEX IF NOT EXISTS files_{order} ON files (state, {ORDERS[order]}) WHERE state <> 1"
+        )
 
 
 def _finish(connection: sqlite3.Connection, rows: list[_Finished]) -> list[bool]:
@@ -291,54 +418,6 @@ def _finish_upload(connection: sqlite3.Connection, rows: list[_Finished]) -> lis
         _DROP_UPLOAD, [row[:1] for row, was_applied in zip(rows, applied, strict=True) if was_applied]
     )
     return applied
-
-
-def _record_page(
-    connection: sqlite3.Connection,
-    directory: int,
-    files: list[FileStatus],
-    subdirectories: list[str],
-    after: str | None,
-) -> PageCount:
-    query = "SELECT path, first_pass < (SELECT pass_number FROM job) FROM directories WHERE id = ?"
-    found = connection.execute(query, (directory,)).fetchone()
-    if found is None:
-        raise JournalError(f"the journal has no directory {directory}")
-    path, is_known = found
-    prefix = f"{path}/" if path else ""
-    rows = [
-        (directory, _name(prefix, file.path), file.length, file.modification_time, file.file_id, file.block_size)
-        for file in files
-    ]
-    done = _done_before(connection, directory, rows) if is_known else set()
-    unchanged = [row for row in rows if row[1:5] in done] if done else []
-    execute_values(connection, _MEET_FILE, [row for row in rows if row[1:5] not in done] if done else rows)
-    connection.executemany(_MEET_DIRECTORY, [(prefix + _name(prefix, child),) for child in subdirectories])
-    if after is None:
-        connection.execute("UPDATE directories SET state = 1, after = '' WHERE id = ?", (directory,))
-    else:
-        connection.execute("UPDATE directories SET after = ? WHERE id = ?", (after, directory))
-    count = sum(bool(row[1]) for row in rows)  # the marker of an empty directory is no file
-    size = sum(file.length for file in files)
-    connection.execute("UPDATE job SET listed_files = listed_files + ?, listed_bytes = listed_bytes + ?", (count, size))
-    return PageCount(count, size, sum(bool(row[1]) for row in unchanged), sum(row[2] for row in unchanged))
-
-
-def _done_before(connection: sqlite3.Connection, directory: int, rows: list[_Row]) -> set[tuple[str, int, int, int]]:
-    """Names and versions of the page's files that are done, in the version that is done."""
-    done: set[tuple[str, int, int, int]] = set()
-    for some in by_powers(rows):
-        query = with_values(_DONE_BEFORE, len(some), 1)
-        done.update(connection.execute(query, (directory, *(row[1] for row in some))))
-    return done
-
-
-def _name(prefix: str, path: str) -> str:
-    """The last component, "" for the marker of the directory itself."""
-    name = path[len(prefix) :]
-    if "/" in name or not path.startswith(prefix):
-        raise ValueError(f"{path!r} does not lie in {prefix!r}")
-    return name
 
 
 def _upload(connection: sqlite3.Connection, file_id: int) -> OpenUpload | None:

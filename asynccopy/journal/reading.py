@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from asynccopy.errors import JournalError
 from asynccopy.journal.database import Reader
-from asynccopy.journal.rows import Directory, Failure, JobState, LedgerRow, PendingFile, Totals
-from asynccopy.model import FileState, FileStatus
+from asynccopy.journal.rows import (
+    Directory,
+    ErrorClass,
+    Failure,
+    GoneFile,
+    JobState,
+    LedgerRow,
+    Listed,
+    Pass,
+    PendingFile,
+    Totals,
+)
+from asynccopy.journal.sqlite import by_powers, with_values
+from asynccopy.journal.vanishing import below
+from asynccopy.model import Evidence, FileState, FileStatus, FileVersion
 
 LEDGER_PAGE = 1000
+GONE, STILL_OPEN = 4, 5
+"""Rows of the table ``counts`` that are no state."""
 
 _JOB = """
-SELECT source, destination, pass_number, selection, started_at, listing_done, finished_at, listed_files, listed_bytes
+SELECT source, destination, pass_number, selection, started_at, listing_done, finished_at, listed_files, listed_bytes,
+    kind, listed_directories
 FROM job
 """
 # INDEXED BY: should the index not serve the query any more, that must fail a test and not become a walk over all files.
 _PENDING = """
 SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size
-FROM files AS f INDEXED BY files_not_done CROSS JOIN directories AS d ON d.id = f.directory
-WHERE f.state = 0 AND f.state <> 1 AND f.id > ? ORDER BY f.id LIMIT ?
+FROM files AS f INDEXED BY {index} CROSS JOIN directories AS d ON d.id = f.directory
+WHERE f.state = 0 AND f.state <> 1 AND f.id > ? ORDER BY {order}f.id LIMIT ?
 """
+ORDERS = {
+    "oldest": "modification_time",
+    "newest": "modification_time DESC",
+    "smallest": "length",
+    "largest": "length DESC",
+}
+"""What the index ``files_<order>`` sorts by."""
 _SOME_DONE = """
 SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size
 FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory WHERE f.state = 1 ORDER BY f.id LIMIT ?
@@ -31,7 +54,30 @@ FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory WHERE f.state 
 _FAILURES = """
 SELECT d.path, f.name, f.error_class, f.error, f.hint
 FROM files AS f INDEXED BY files_not_done CROSS JOIN directories AS d ON d.id = f.directory
-WHERE f.state = 2 AND f.state <> 1 ORDER BY f.id LIMIT ?
+WHERE f.state = 2 AND f.state <> 1 AND (? IS NULL OR f.error_class = ?) ORDER BY f.id LIMIT ?
+"""
+# min() makes SQLite take the other columns from that very row.
+_ERROR_CLASSES = """
+SELECT e.error_class, e.files, e.hint, d.path, e.name, e.error
+FROM (
+    SELECT error_class, count(*) AS files, min(id), hint, directory, name, error
+    FROM files INDEXED BY files_not_done WHERE state = 2 AND state <> 1 GROUP BY error_class
+) AS e CROSS JOIN directories AS d ON d.id = e.directory
+ORDER BY e.files DESC, e.error_class
+"""
+_GONE = """
+SELECT id, path, length, modification_time, file_id, method, source_checksum, object_checksum, etag, gone_at FROM gone
+"""
+_GONE_AFTER = _GONE + "WHERE id > ? ORDER BY id LIMIT ?"
+_TWINS = _GONE + "WHERE file_id IN (VALUES {rows}) AND file_id <> 0 AND method <> '' ORDER BY id"
+_IS_CHILDLESS = """
+SELECT NOT EXISTS (SELECT 1 FROM directories WHERE path > ? AND path < ?) AND NOT EXISTS (
+    SELECT 1 FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id AND f.name > '' WHERE d.path = ?
+)
+"""
+_PASSES = """
+SELECT number, kind, started_at, finished_at, outcome, directories, files, copied, bytes, failed, deleted, requests
+FROM passes ORDER BY number DESC LIMIT ?
 """
 _UPLOADS = """
 SELECT d.path, f.name, u.upload_id
@@ -89,7 +135,10 @@ class JournalReader:
 
         def ask(connection: sqlite3.Connection) -> Totals:
             counts = {state: (files, size) for state, files, size in connection.execute("SELECT * FROM counts")}
-            order = (FileState.PENDING, FileState.DONE, FileState.FAILED, FileState.UNSEEN)
+            open_files, open_bytes = counts[STILL_OPEN]
+            failed, size = counts[FileState.FAILED]
+            counts[FileState.FAILED] = failed - open_files, size - open_bytes
+            order = (FileState.PENDING, FileState.DONE, FileState.FAILED, FileState.UNSEEN, STILL_OPEN)
             return Totals(*(number for state in order for number in counts[state]))
 
         return await self._reader.read(ask)
@@ -99,38 +148,40 @@ class JournalReader:
         query = "SELECT id, path, after FROM directories WHERE state = 0 ORDER BY id LIMIT ?"
         return await self._reader.read(lambda c: [Directory(*row) for row in c.execute(query, (limit,))])
 
-    async def pending(self, after_id: int, limit: int) -> list[PendingFile]:
+    async def pending(self, after_id: int, limit: int, order: Listed = "listing") -> list[PendingFile]:
         """The files to copy whose id follows ``after_id``, by id.
 
         A file that an earlier pass knew keeps its id. So while a listing goes on, or after ``Journal.changed``, pending
         files may lie before ``after_id``: begin at 0 again when this answers with nothing.
+
+        In another ``order`` than the listing's, which the journal must have been opened with: the first of all pending
+        files, whatever ``after_id``; equal ones by id.
         """
-
-        def ask(connection: sqlite3.Connection) -> list[PendingFile]:
-            return [
-                PendingFile(id, FileStatus(join(directory, name), length, time, file_id, not name, block_size))
-                for id, directory, name, length, time, file_id, block_size in connection.execute(
-                    _PENDING, (after_id, limit)
-                )
-            ]
-
-        return await self._reader.read(ask)
+        if order == "listing":
+            query = _PENDING.format(index="files_not_done", order="")
+        else:
+            query, after_id = _PENDING.format(index=f"files_{order}", order=f"f.{ORDERS[order]}, "), 0
+        return await self._reader.read(lambda c: _pending(c, query, (after_id, limit)))
 
     async def some_done(self, limit: int) -> list[PendingFile]:
         """A few files that are done, the first ones met."""
 
-        def ask(connection: sqlite3.Connection) -> list[PendingFile]:
-            return [
-                PendingFile(id, FileStatus(join(directory, name), length, time, file_id, not name, block_size))
-                for id, directory, name, length, time, file_id, block_size in connection.execute(_SOME_DONE, (limit,))
-            ]
+        return await self._reader.read(lambda c: _pending(c, _SOME_DONE, (limit,)))
 
-        return await self._reader.read(ask)
-
-    async def failures(self, limit: int) -> list[Failure]:
-        """The files that were given up, by id."""
+    async def error_classes(self) -> list[ErrorClass]:
+        """The classes of the failed files, the most frequent first. Costs what the failed files cost, not the done."""
         return await self._reader.read(
-            lambda c: [Failure(join(directory, name), *row) for directory, name, *row in c.execute(_FAILURES, (limit,))]
+            lambda c: [
+                ErrorClass(error_class, count, hint, join(directory, name), message)
+                for error_class, count, hint, directory, name, message in c.execute(_ERROR_CLASSES)
+            ]
+        )
+
+    async def failures(self, limit: int, error_class: str | None = None) -> list[Failure]:
+        """The files that were given up, of one class or of all, by id."""
+        values = (error_class, error_class, limit)
+        return await self._reader.read(
+            lambda c: [Failure(join(directory, name), *row) for directory, name, *row in c.execute(_FAILURES, values)]
         )
 
     async def open_uploads(self) -> list[tuple[str, str]]:
@@ -156,6 +207,55 @@ class JournalReader:
 
         return await self._reader.read(ask)
 
+    async def is_live(self, path: str) -> bool:
+        """Whether the source has the file, as far as is known, in whatever state."""
+        return await self.row(path) is not None
+
+    async def is_childless(self, path: str) -> bool:
+        """Whether nothing is known to lie in a directory; a marker that says so does not count."""
+        return await self._reader.read(lambda c: bool(c.execute(_IS_CHILDLESS, (*below(path), path)).fetchone()[0]))
+
+    # --- what the source has no longer ----------------------------------------------------------------------------
+
+    async def gone(self, after_id: int, limit: int) -> list[GoneFile]:
+        """The files that vanished, by id. A path may come more than once, and may live again: see ``is_live``."""
+        return await self._reader.read(lambda c: [_gone(row) for row in c.execute(_GONE_AFTER, (after_id, limit))])
+
+    async def gone_count(self) -> tuple[int, int]:
+        """Files and bytes among them of which an object is known; costs nothing."""
+        query = "SELECT files, bytes FROM counts WHERE state = ?"
+        files, size = await self._reader.read(lambda c: c.execute(query, (GONE,)).fetchone())
+        return files, size
+
+    async def gone_twins(self, versions: Sequence[FileVersion]) -> dict[FileVersion, GoneFile]:
+        """For each version the proven file that vanished, of the same inode, length and time: it was renamed.
+
+        The one that vanished last, should there be several; none for a source without inode numbers.
+        """
+
+        def ask(connection: sqlite3.Connection) -> dict[FileVersion, GoneFile]:
+            wanted = set(versions)
+            twins: dict[FileVersion, GoneFile] = {}
+            for some in by_powers([version.file_id for version in wanted]):
+                for row in connection.execute(with_values(_TWINS, len(some), 1), some):
+                    file = _gone(row)
+                    if file.version in wanted:
+                        twins[file.version] = file
+            return twins
+
+        return await self._reader.read(ask)
+
+    # --- facts and history ----------------------------------------------------------------------------------------
+
+    async def recall(self, key: str) -> str | None:
+        """What ``Journal.remember`` wrote last under this key, None when there is nothing."""
+        found = await self._reader.read(lambda c: c.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone())
+        return None if found is None else str(found[0])
+
+    async def passes(self, limit: int) -> list[Pass]:
+        """The last passes, the newest first; see ``Journal.note_pass``."""
+        return await self._reader.read(lambda c: [Pass(*row) for row in c.execute(_PASSES, (limit,))])
+
     async def ledger(self) -> AsyncIterator[LedgerRow]:
         """Every file, by id, in bounded memory.
 
@@ -167,6 +267,18 @@ class JournalReader:
             for _, row in rows:
                 yield row
             after = rows[-1][0]
+
+
+def _pending(connection: sqlite3.Connection, query: str, values: tuple[int, ...]) -> list[PendingFile]:
+    return [
+        PendingFile(id, FileStatus(join(directory, name), length, time, file_id, not name, block_size))
+        for id, directory, name, length, time, file_id, block_size in connection.execute(query, values)
+    ]
+
+
+def _gone(row: tuple[int, str, int, int, int, str, str, str, str, int]) -> GoneFile:
+    id, path, length, time, file_id, *evidence, gone_at = row
+    return GoneFile(id, path, FileVersion(length, time, file_id), Evidence(*evidence), gone_at)
 
 
 def _ledger_page(connection: sqlite3.Connection, after: int) -> list[tuple[int, LedgerRow]]:

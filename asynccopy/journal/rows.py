@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
-from asynccopy.model import FileState, FileStatus
+from asynccopy.model import Evidence, FileState, FileStatus, FileVersion
+
+Kind = Literal["first", "full", "quick", "snapshot"]
+"""Of a pass. first and full: all is listed. quick: but for directories that prove unchanged. snapshot: only what is
+named by ``record_files``, ``remove`` and ``list_again``.
+"""
+Listed = Literal["listing", "oldest", "newest", "smallest", "largest"]
+"""In which order files are copied."""
 
 
 class JobState(Struct, frozen=True):
-    """The job and its present pass; ``pass_number`` is 0 before the first one."""
+    """The job and its present pass; ``pass_number`` is 0 before the first one. ``listed_directories``: those really
+    listed in this pass so far.
+    """
 
     source: str
     destination: str
@@ -19,6 +30,8 @@ class JobState(Struct, frozen=True):
     finished_at: int
     listed_files: int
     listed_bytes: int
+    kind: str = "full"
+    listed_directories: int = 0
 
     @property
     def finished(self) -> bool:
@@ -34,7 +47,9 @@ class Directory(Struct, frozen=True):
 
 
 class PageCount(Struct, frozen=True):
-    """What a recorded page held in all, and how much of that is done already in the same version."""
+    """What a recorded page held in all, and how much of that is done already in the same version; both with what lies
+    in directories that a quick pass passed over.
+    """
 
     files: int
     bytes: int
@@ -50,7 +65,9 @@ class PendingFile(Struct, frozen=True):
 
 
 class Totals(Struct, frozen=True):
-    """Files and bytes in each state. Unseen: were to be copied in an earlier pass, not met again in this one so far."""
+    """Files and bytes in each state. Unseen: were to be copied in an earlier pass, not met again in this one so far.
+    Open: left because they are still being written; they do not count as failed.
+    """
 
     pending_files: int
     pending_bytes: int
@@ -60,6 +77,8 @@ class Totals(Struct, frozen=True):
     failed_bytes: int
     unseen_files: int
     unseen_bytes: int
+    open_files: int = 0
+    open_bytes: int = 0
 
 
 class Failure(Struct, frozen=True):
@@ -87,3 +106,44 @@ class LedgerRow(Struct, frozen=True):
     error_class: str
     error: str
     hint: str
+
+
+class ErrorClass(Struct, frozen=True):
+    """The failed files of one class: how many, and the first of them as an example."""
+
+    error_class: str
+    count: int
+    hint: str
+    path: str
+    message: str
+
+
+class GoneFile(Struct, frozen=True):
+    """A file that the source has no longer, in the version that was last known.
+
+    ``evidence.method`` "": that version was never proven. Then ``evidence.etag`` is that of a former version's object,
+    or "" when no object is known; an attempt that was cut short may have left one all the same.
+    """
+
+    id: int
+    path: str
+    version: FileVersion
+    evidence: Evidence
+    gone_at: int
+
+
+class Pass(Struct, frozen=True):
+    """A pass as it ended. ``directories``: really listed; ``files``: met; ``bytes``: of what was copied."""
+
+    number: int
+    kind: str
+    started_at: int
+    finished_at: int
+    outcome: str
+    directories: int
+    files: int
+    copied: int
+    bytes: int
+    failed: int
+    deleted: int
+    requests: int

@@ -9,27 +9,47 @@ CREATE TABLE job (
     id            INTEGER PRIMARY KEY CHECK (id = 1),
     source        TEXT    NOT NULL,             -- URLs without credentials: the job's identity
     destination   TEXT    NOT NULL,
-    pass_number   INTEGER NOT NULL DEFAULT 0,   -- a pass lists the whole selection once; 0 before the first
+    pass_number   INTEGER NOT NULL DEFAULT 0,   -- a pass is one look at the source; 0 before the first
     selection     TEXT    NOT NULL DEFAULT '',  -- what the present pass selects; another text is another pass
     started_at    INTEGER NOT NULL DEFAULT 0,   -- of the present pass
     listing_done  INTEGER NOT NULL DEFAULT 0,   -- 0 | 1
     finished_at   INTEGER NOT NULL DEFAULT 0,
     listed_files  INTEGER NOT NULL DEFAULT 0,   -- met in this pass so far
-    listed_bytes  INTEGER NOT NULL DEFAULT 0
+    listed_bytes  INTEGER NOT NULL DEFAULT 0,
+    kind          TEXT    NOT NULL DEFAULT 'full',  -- of the present pass: full, quick, snapshot
+    listed_directories  INTEGER NOT NULL DEFAULT 0, -- really listed in this pass; a quick one passes over others
+    settled_for   TEXT    NOT NULL DEFAULT ''   -- the selection for which directories are settled
 );
 
 -- Every directory met, each once. The files refer to it, so a path is stored once and not once per file.
 CREATE TABLE directories (
     id          INTEGER PRIMARY KEY,
     path        TEXT    NOT NULL UNIQUE,        -- relative to the source root, '' is the root
-    state       INTEGER NOT NULL DEFAULT 0,     -- 0 to list, 1 listed, 3 not met in this pass
+    state       INTEGER NOT NULL DEFAULT 0,     -- 0 to list, 1 not, 3 gone, but one of its files has an upload to abort
     after       TEXT    NOT NULL DEFAULT '',    -- the cursor: where its listing goes on
-    first_pass  INTEGER NOT NULL                -- the pass that met it first: in that pass it has no older rows
+    first_pass  INTEGER NOT NULL,               -- the pass that met it first: in that pass it has no older rows
+    pass        INTEGER NOT NULL DEFAULT 0,     -- the last pass that had it listed
+    modification_time  INTEGER NOT NULL DEFAULT 0,  -- the directory's own, as its parent's listing showed it, and its
+    file_id     INTEGER NOT NULL DEFAULT 0,         -- inode
+    settled     INTEGER NOT NULL DEFAULT 0,     -- 0 this time is new, 1 it was met again, 2 and then all was listed
+    leaf        INTEGER NOT NULL DEFAULT 0,     -- 0 | 1: its last listing showed no subdirectory that is selected
+    files       INTEGER NOT NULL DEFAULT 0,     -- selected in its last listing
+    bytes       INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX directories_to_list ON directories (id) WHERE state = 0;
+CREATE INDEX directories_gone ON directories (id) WHERE state = 3;
 
--- Every file met. The row's path is directories.path + '/' + name. An empty directory is a row with the name '' in the
--- directory itself, so that its path ends in '/': no file can have that name.
+-- What the pages of a directory that is being listed again have shown so far, page by page: at its last page all else
+-- is gone. Only directories of several pages are here, and only while they are being listed.
+CREATE TABLE met (
+    directory       INTEGER NOT NULL REFERENCES directories (id) ON DELETE CASCADE,
+    files           BLOB    NOT NULL,           -- MessagePack of the ids
+    subdirectories  BLOB    NOT NULL            -- MessagePack of the paths
+);
+CREATE INDEX met_directory ON met (directory);
+
+-- Every file that the source has, as far as we looked. The row's path is directories.path + '/' + name. An empty
+-- directory is a row with the name '' in the directory itself, so that its path ends in '/': no file can have that name.
 -- AUTOINCREMENT: an id must never come back, or a reader that goes by "id > last" would miss the new row.
 CREATE TABLE files (
     id                 INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,13 +63,14 @@ CREATE TABLE files (
     method             TEXT    NOT NULL DEFAULT '', -- done: the evidence, see model.Evidence
     source_checksum    TEXT    NOT NULL DEFAULT '',
     object_checksum    TEXT    NOT NULL DEFAULT '',
-    etag               TEXT    NOT NULL DEFAULT '',
+    etag               TEXT    NOT NULL DEFAULT '', -- also of the former version's object, until the new one is done
     done_at            INTEGER NOT NULL DEFAULT 0,
     error_class        TEXT    NOT NULL DEFAULT '', -- failed: why
     error              TEXT    NOT NULL DEFAULT '',
     hint               TEXT    NOT NULL DEFAULT '',
     UNIQUE (directory, name)
 );
+-- Where files are copied in another order than this, there is an index more: see ORDERS in reading.py.
 -- The work that is left, in id order within a state. A query must repeat "state <> 1" or SQLite may not use it.
 CREATE INDEX files_not_done ON files (state) WHERE state <> 1;
 
@@ -75,14 +96,55 @@ CREATE TABLE parts (
     PRIMARY KEY (file, number)
 ) WITHOUT ROWID;
 
--- Files (not the markers of empty directories) and bytes per state, kept by triggers in the transaction of the change: a status question costs four rows
--- instead of a walk over millions, and no code path can forget to count.
+-- Files that the source no longer has, as they were last known: what was renamed is found here, and what is to be
+-- deleted. A path may be here and in files at once: it lives again. method '': this version was never proven; then the
+-- ETag is a former version's, or '' when no object of this file is known (an attempt may have left one all the same).
+CREATE TABLE gone (
+    id                 INTEGER PRIMARY KEY AUTOINCREMENT,
+    path               TEXT    NOT NULL,            -- ends in '/' for the marker of an empty directory
+    length             INTEGER NOT NULL,
+    modification_time  INTEGER NOT NULL,
+    file_id            INTEGER NOT NULL,
+    method             TEXT    NOT NULL,
+    source_checksum    TEXT    NOT NULL,
+    object_checksum    TEXT    NOT NULL,
+    etag               TEXT    NOT NULL,
+    gone_at            INTEGER NOT NULL
+);
+CREATE INDEX gone_file_id ON gone (file_id);
+CREATE INDEX gone_path ON gone (path);
+
+-- What must be remembered beyond a restart: intents (paused, a limit), the watermark.
+CREATE TABLE facts (
+    key    TEXT PRIMARY KEY,
+    value  TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- The last thousand passes, as they ended.
+CREATE TABLE passes (
+    number       INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind         TEXT    NOT NULL,
+    started_at   INTEGER NOT NULL,
+    finished_at  INTEGER NOT NULL,
+    outcome      TEXT    NOT NULL,
+    directories  INTEGER NOT NULL,
+    files        INTEGER NOT NULL,
+    copied       INTEGER NOT NULL,
+    bytes        INTEGER NOT NULL,
+    failed       INTEGER NOT NULL,
+    deleted      INTEGER NOT NULL,
+    requests     INTEGER NOT NULL
+);
+
+-- Files (not the markers of empty directories) and bytes per state, kept by triggers in the transaction of the change:
+-- a status question costs a few rows instead of a walk over millions, and no code path can forget to count. Beside
+-- the states: 4 gone, as far as an object is known; 5 failed because they are still being written.
 CREATE TABLE counts (
     state  INTEGER PRIMARY KEY,
     files  INTEGER NOT NULL DEFAULT 0,
     bytes  INTEGER NOT NULL DEFAULT 0
 );
-INSERT INTO counts (state) VALUES (0), (1), (2), (3);
+INSERT INTO counts (state) VALUES (0), (1), (2), (3), (4), (5);
 
 CREATE TRIGGER count_insert AFTER INSERT ON files WHEN NEW.name <> '' BEGIN
     UPDATE counts SET files = files + 1, bytes = bytes + NEW.length WHERE state = NEW.state;
@@ -94,4 +156,24 @@ WHEN NEW.name <> '' AND (OLD.state <> NEW.state OR OLD.length <> NEW.length) BEG
 END;
 CREATE TRIGGER count_delete AFTER DELETE ON files WHEN OLD.name <> '' BEGIN
     UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = OLD.state;
+END;
+CREATE TRIGGER count_gone AFTER INSERT ON gone
+WHEN (NEW.method <> '' OR NEW.etag <> '') AND substr(NEW.path, -1) <> '/' BEGIN
+    UPDATE counts SET files = files + 1, bytes = bytes + NEW.length WHERE state = 4;
+END;
+CREATE TRIGGER count_forgotten AFTER DELETE ON gone
+WHEN (OLD.method <> '' OR OLD.etag <> '') AND substr(OLD.path, -1) <> '/' BEGIN
+    UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = 4;
+END;
+CREATE TRIGGER count_open AFTER UPDATE OF state, length, error_class ON files
+WHEN NEW.state = 2 AND NEW.error_class = 'StillOpen' AND NEW.name <> '' BEGIN
+    UPDATE counts SET files = files + 1, bytes = bytes + NEW.length WHERE state = 5;
+END;
+CREATE TRIGGER count_closed AFTER UPDATE OF state, length, error_class ON files
+WHEN OLD.state = 2 AND OLD.error_class = 'StillOpen' AND OLD.name <> '' BEGIN
+    UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = 5;
+END;
+CREATE TRIGGER count_open_delete AFTER DELETE ON files
+WHEN OLD.state = 2 AND OLD.error_class = 'StillOpen' AND OLD.name <> '' BEGIN
+    UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = 5;
 END;

@@ -23,7 +23,10 @@ AHEAD = 1000
 
 
 class Listing:
-    """One pass over the source. ``found`` is called after every page; ``complete``: all could be listed."""
+    """One pass over the source: lists the directories that the journal has to list, and those that this finds.
+
+    ``found`` is called after every page; ``complete``: all could be listed.
+    """
 
     def __init__(
         self,
@@ -104,11 +107,10 @@ class Listing:
                 self.complete = False
                 self._progress.failed(directory.path + "/", 0, error)
                 return False
-            files, subdirectories = self._sort(entries)
             if empty:
-                marker = FileStatus(directory.path + "/", 0, 0, is_directory=True)
-                files = [marker] if self._selection.has(marker) else []
-            count = await self._journal.record_page(directory.id, files, subdirectories, cursor)
+                entries = [FileStatus(directory.path + "/", 0, 0, is_directory=True)]
+            files, subdirectories, others = self._sort(entries)
+            count = await self._journal.record_page(directory.id, files, subdirectories, cursor, others)
             self._progress.listed_files += count.files
             self._progress.listed_bytes += count.bytes
             self._progress.skipped_files += count.unchanged_files
@@ -119,16 +121,18 @@ class Listing:
             after = cursor
         return False
 
-    def _sort(self, entries: list[FileStatus]) -> tuple[list[FileStatus], list[str]]:
-        files, subdirectories = [], []
+    def _sort(self, entries: list[FileStatus]) -> tuple[list[FileStatus], list[FileStatus], list[FileStatus]]:
+        """Files and markers that are selected, directories to enter, and all else: what is there is not gone."""
+        files: list[FileStatus] = []
+        subdirectories: list[FileStatus] = []
+        others: list[FileStatus] = []
         has, enters = self._selection.has, self._selection.enters
         for entry in self._named(entries):
-            if entry.is_directory:
-                if enters(entry.path):
-                    subdirectories.append(entry.path)
-            elif has(entry):
-                files.append(entry)
-        return files, subdirectories
+            if not entry.is_directory or entry.path.endswith("/"):
+                (files if has(entry) else others).append(entry)
+            else:
+                (subdirectories if enters(entry.path) else others).append(entry)
+        return files, subdirectories, others
 
     def _named(self, entries: list[FileStatus]) -> list[FileStatus]:
         """The entries whose names are Unicode; the others fail, by name."""

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, Interrupted, NotFound, SourceChanged, root_cause
+from asynccopy.errors import AsyncCopyError, Interrupted, NotFound, SourceChanged, StillOpen, root_cause
 from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
+from asynccopy.journal.rows import GoneFile, Kind, Listed
+from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
+from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
+from asynccopy.mirror.renames import carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
-from asynccopy.storage.interface import Destination, Source
+from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Verify, abort
 from asynccopy.transfer.parts import check_part_size
@@ -41,11 +46,31 @@ class CopyOptions(Struct, frozen=True):
     part_size: int | None = None
 
 
+Find = Callable[[Source, Listing, Callable[[], None]], Finder]
+"""Makes what finds a pass's files, out of the retrying source, the ordinary listing, and what is told of each find."""
+
+
+class Pass(Struct, frozen=True):
+    """How a pass looks at the source. ``label`` tells it from others of the same selection: a snapshot's name.
+
+    ``find`` makes what finds its files; None: the ordinary listing does.
+    ``settle``: seconds for which a file must have been left alone to be taken; None: every file is taken as it is, and
+    one that is still being written fails. ``capabilities``: of the destination, where it was checked before.
+    """
+
+    kind: Kind = "full"
+    label: str = ""
+    find: Find | None = None
+    order: Listed = "listing"
+    settle: float | None = None
+    capabilities: Capabilities | None = None
+
+
 class Mirror:
     """Copies what is selected from a source to a destination, once, resuming what an earlier run left unfinished.
 
     ``stop``: set it to finish the ranges in flight and end with Interrupted. ``noticed`` is told of what will be
-    retried. ``build`` makes what the copies run on.
+    retried. ``build`` makes what the copies run on. ``capabilities`` are known once ``copy`` has checked both sides.
     """
 
     def __init__(
@@ -61,6 +86,7 @@ class Mirror:
         noticed: Callable[[AsyncCopyError, float], None] | None = None,
         policy: RetryPolicy | None = None,
         build: Build = inline,
+        look: Pass | None = None,
     ) -> None:
         self._bare_source = source
         self._bare_destination = destination
@@ -72,6 +98,9 @@ class Mirror:
         self._told = noticed
         self._policy = policy or RetryPolicy()
         self._build = build
+        self._look = look or Pass()
+        self.capabilities = self._look.capabilities
+        self._twins: dict[int, GoneFile] = {}
         self._claimed: deque[PendingFile] = deque()
         self._held: set[int] = set()  # claimed and not settled
         self._settled: set[int] = set()  # settled since the last look into the journal began
@@ -88,7 +117,8 @@ class Mirror:
         WrongServer from the preflight of both sides, before anything is written; JournalError.
         """
         root = await self._bare_source.check()
-        capabilities = await self._bare_destination.check()
+        known = self.capabilities
+        capabilities = self.capabilities = known or await self._bare_destination.check()
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
         recipe = Recipe(
@@ -103,20 +133,22 @@ class Mirror:
         watch = Watch(self._noticed, self._progress.moved, self._stop)
         source = retrying_source(self._bare_source, recipe.single_file, self._policy, watch.noticed)
         destination = RetryingDestination(self._bare_destination, self._policy, watch.noticed)
-        await self._look_back(destination)
+        if known is None:
+            await self._look_back(destination)
         await self._begin()
         executor = self._build(recipe, source, destination, watch)
         listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
-        self._source = source
+        finder = listing if self._look.find is None else self._look.find(source, listing, self._found.set)
+        self._source, self._destination = source, destination
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._list(listing), name="listing")
+                group.create_task(self._find(finder), name="listing")
                 group.create_task(executor.run(self._claim, self._settle), name="copying")
         except BaseExceptionGroup as failures:
             raise root_cause(failures) from None
         if self._stop.is_set():
             raise Interrupted("stopped before the end", hint="run the same command again to go on")
-        await self._finish(destination, complete=listing.complete)
+        await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
         """List the source and yield what ``copy`` would copy now. The listing is recorded: use a scratch journal."""
@@ -134,7 +166,7 @@ class Mirror:
     # --- the pass ------------------------------------------------------------------------------------------------
 
     async def _begin(self) -> None:
-        await self._journal.begin_pass(self._selection.text)
+        await self._journal.begin_pass(self._selection.text + self._look.label, self._look.kind)
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress
@@ -161,11 +193,11 @@ class Mirror:
         if gone:
             await self._journal.reopen(gone if len(gone) < len(rows) else None)
 
-    async def _list(self, listing: Listing) -> None:
+    async def _find(self, finder: Finder) -> None:
         if not self._listed:
-            await listing.run()
+            await finder.run()
             self._listed = True
-            self._progress.listing_done = listing.complete and not self._stop.is_set()
+            self._progress.listing_done = finder.complete and not self._stop.is_set()
         self._found.set()
 
     async def _finish(self, destination: Destination, *, complete: bool) -> None:
@@ -184,7 +216,9 @@ class Mirror:
                     return None
                 continue
             row = self._claimed.popleft()
-            self._progress.in_flight[row.status.path] = [0, row.status.length]
+            if await self._needs_no_copy(row):
+                continue
+            self._progress.took_off(row.status.path, row.status.length)
             return Order(row.id, row.status, _FileLog(self._journal, row.id))
         return None
 
@@ -195,14 +229,10 @@ class Mirror:
                 listed = self._listed  # read before the rows: a page recorded in between must not be missed
                 self._found.clear()
                 self._settled.clear()
-                rows = await self._journal.pending(self._cursor, BATCH)
-                if not rows and self._cursor:
-                    # A file that an earlier pass knew has kept its number, which may lie before the cursor.
-                    rows = await self._journal.pending(0, BATCH + len(self._held))
-                if rows:
-                    self._cursor = rows[-1].id
+                rows = await self._pending()
                 rows = [row for row in rows if row.id not in self._held and row.id not in self._settled]
                 self._held.update(row.id for row in rows)
+                await self._find_twins(rows)
                 self._claimed.extend(rows)
                 if not rows:
                     if listed:
@@ -210,20 +240,86 @@ class Mirror:
                     await self._found.wait()
             return not self._stop.is_set()
 
+    async def _pending(self) -> list[PendingFile]:
+        order = self._look.order
+        if order != "listing":
+            return await self._journal.pending(0, BATCH + len(self._held), order)
+        rows = await self._journal.pending(self._cursor, BATCH)
+        if not rows and self._cursor:
+            # A file that an earlier pass knew has kept its number, which may lie before the cursor.
+            rows = await self._journal.pending(0, BATCH + len(self._held))
+        if rows:
+            self._cursor = rows[-1].id
+        return rows
+
     async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
-        self._progress.in_flight.pop(order.status.path, None)
+        self._progress.landed(order.status.path)
         if isinstance(result, Interrupted):
             return  # pending as before
-        if isinstance(result, SourceChanged | NotFound) and await self._changed(order, result):
-            return  # claimed as before, in its new version
+        if isinstance(result, SourceChanged | NotFound):
+            now = await self._changed(order, result)
+            if now is None:
+                return  # claimed as before, in its new version
+            result = now
         if isinstance(result, Copied):
             await self._done(order, result)
         elif result.fatal:
             raise result
         else:
             await self._failed(order, result)
-        self._settled.add(order.number)
-        self._held.discard(order.number)
+        self._over(order.number)
+
+    def _over(self, number: int) -> None:
+        self._settled.add(number)
+        self._held.discard(number)
+
+    # --- files that are not read --------------------------------------------------------------------------------------
+
+    async def _find_twins(self, rows: list[PendingFile]) -> None:
+        """Which of them are only renamed: the source had them under another name, and their objects are there."""
+        if not rows or not (await self._journal.gone_count())[0]:
+            return
+        twins = await self._journal.gone_twins([row.status.version for row in rows])
+        self._twins.update((row.id, twins[row.status.version]) for row in rows if row.status.version in twins)
+
+    async def _needs_no_copy(self, row: PendingFile) -> bool:
+        """Whether a file is settled without being read: renamed, or left because somebody still writes it."""
+        try:
+            twin = self._twins.pop(row.id, None)
+            if twin is None or not await self._rename(row, twin):
+                if not await self._is_open(row.status):
+                    return False
+                error = StillOpen(f"{row.status.path}: still being written")
+                await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+        except AsyncCopyError as error:
+            if error.fatal:
+                raise
+            return False  # the copy will tell what is wrong
+        self._over(row.id)
+        return True
+
+    async def _rename(self, row: PendingFile, twin: GoneFile) -> bool:
+        """Copy the object inside the store; False where that does not prove what reading the file would."""
+        old, new = (self._destination.prefix + path for path in (twin.path, row.status.path))
+        if old == new:  # it went, and came back
+            meta = await self._destination.head(new)
+            if meta is None or meta.etag != twin.evidence.etag:
+                return False
+        else:
+            meta = await self._destination.copy(old, new, row.status.length, twin.evidence.etag)
+        evidence = carried_over(twin.evidence, row.status.length, meta)
+        if evidence is None:
+            return False
+        await self._journal.done(row.id, row.status.version, evidence)
+        self._progress.renamed_files += 1
+        return True
+
+    async def _is_open(self, status: FileStatus) -> bool:
+        if self._look.settle is None or status.is_directory:
+            return False
+        if young(status, time.time(), self._look.settle):
+            return True
+        return may_be_open(status) and await self._source.is_open(status.path)
 
     async def _done(self, order: Order, copied: Copied) -> None:
         await self._journal.done(order.number, order.status.version, copied.evidence)
@@ -236,29 +332,38 @@ class Mirror:
         progress.verified += copied.evidence.method in ("checksum", "read-back")
 
     async def _failed(self, order: Order, error: AsyncCopyError) -> None:
+        if isinstance(error, NotFound) and self._look.settle is not None:
+            await self._journal.vanished(order.number)  # since the look; not worth a line in a mirror of what changes
+            return
         await self._journal.failed(order.number, type(error).__name__, error.message, error.hint)
-        self._progress.failed(order.status.path, order.status.length, error)
+        if isinstance(error, StillOpen) and self._look.settle is not None:
+            self._progress.open_files += 1
+        else:
+            self._progress.failed(order.status.path, order.status.length, error)
 
-    async def _changed(self, order: Order, error: AsyncCopyError) -> bool:
-        """The file is not the one that was listed: claim the new version. False where there is none."""
+    async def _changed(self, order: Order, error: AsyncCopyError) -> AsyncCopyError | None:
+        """The file is not the one that was listed: claim the new version (None), or say what it fails by."""
         count = self._changes[order.number] = self._changes.get(order.number, 0) + 1
         if count > CHANGES:
-            return False
+            return error
+        path = order.status.path
         try:
-            now = await self._source.status(order.status.path)
+            now = await self._source.status(path)
+            if now.is_directory:
+                return error
+            if now.version == order.status.version:
+                # The same version as ever, and yet it cannot be proven: an open file's time stands still until it is
+                # closed.
+                return StillOpen(f"{path}: still being written") if await self._source.is_open(path) else error
         except AsyncCopyError as failure:
             if failure.fatal:
                 raise
-            return False
-        if now.is_directory or now.version == order.status.version:
-            # The same version as ever, and yet it cannot be proven: an open file, whose time stands still until it is
-            # closed.
-            return False
+            return failure if isinstance(failure, NotFound) else error
         await self._journal.changed(order.number, now)
         self._progress.listed_bytes += now.length - order.status.length
         self._claimed.append(PendingFile(order.number, now))
         self._found.set()
-        return True
+        return None
 
     def _noticed(self, error: AsyncCopyError, delay: float) -> None:
         self._progress.retried(error, delay)

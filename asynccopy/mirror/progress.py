@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from heapq import heappush, heapreplace
+from time import monotonic
+
 from msgspec import Struct
 
 from asynccopy.errors import AsyncCopyError
 
 KEPT_FAILURES = 1000
+KEPT_SLOWEST = 20
 
 
 class Failure(Struct, frozen=True):
@@ -16,6 +20,14 @@ class Failure(Struct, frozen=True):
     error_class: str
     message: str
     hint: str
+
+
+class Flight(Struct):
+    """A file under way: ``moved`` bytes of ``length``, begun at ``since`` (monotonic seconds)."""
+
+    length: int
+    since: float
+    moved: int = 0
 
 
 class Progress:
@@ -35,19 +47,48 @@ class Progress:
         self.verified = 0
         self.resumed_parts = 0
         self.retries = 0
-        self.in_flight: dict[str, list[int]] = {}
-        """path -> [bytes moved, length]"""
+        self.renamed_files = 0
+        """Copied inside the store: no byte of them was read"""
+        self.open_files = 0
+        """Left for the next pass, because they are still being written"""
+        self.deleted_files = 0
+        self.in_flight: dict[str, Flight] = {}
+        self.slowest: list[tuple[float, str, int]] = []
+        """(seconds, path, length) of the files that took longest, a heap"""
         self.failures: list[Failure] = []
         """The first thousand; the journal has them all."""
 
+    def took_off(self, path: str, length: int) -> None:
+        self.in_flight[path] = Flight(length, monotonic())
+
     def moved(self, path: str, count: int) -> None:
         self.moved_bytes += count
-        flying = self.in_flight.get(path)
-        if flying is not None:
-            flying[0] += count
+        flight = self.in_flight.get(path)
+        if flight is not None:
+            flight.moved += count
+
+    def landed(self, path: str) -> None:
+        flight = self.in_flight.pop(path, None)
+        if flight is None:
+            return
+        entry = (monotonic() - flight.since, path, flight.length)
+        if len(self.slowest) < KEPT_SLOWEST:
+            heappush(self.slowest, entry)
+        elif entry > self.slowest[0]:
+            heapreplace(self.slowest, entry)
 
     def retried(self, error: AsyncCopyError, delay: float) -> None:
         self.retries += 1
+
+    def add(self, other: Progress) -> None:
+        """Count what another run came to."""
+        self.copied_files += other.copied_files
+        self.copied_bytes += other.copied_bytes
+        self.moved_bytes += other.moved_bytes
+        self.renamed_files += other.renamed_files
+        self.deleted_files += other.deleted_files
+        self.verified += other.verified
+        self.retries += other.retries
 
     def failed(self, path: str, length: int, error: AsyncCopyError) -> None:
         self.failed_files += 1

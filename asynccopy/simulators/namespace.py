@@ -6,6 +6,7 @@ names, so names that are not ASCII come before those that are.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 from bisect import bisect_right
@@ -17,6 +18,8 @@ _SIGNED = bytes(byte ^ 0x80 for byte in range(256))
 DEFAULT_BLOCK = 128 << 20
 EPOCH = 1_700_000_000_000
 """Modification times start here (ms), so that every run of a test sees the same ones."""
+INODES = "/.reserved/.inodes/"
+"""Below it a file is named by its id."""
 
 
 def listing_key(name: str) -> bytes:
@@ -108,7 +111,11 @@ class Namespace(Protocol):
 class TreeNamespace:
     """Real entries, changed by tests as a writer would change them. Parents come into being by themselves.
 
-    Every change moves the clock by a second, so times are the same in every run.
+    Every change moves the clock by a second, so times are the same in every run. As on HDFS, a directory gets the time
+    of what comes to it or goes from it by name; what happens inside a file does not touch it.
+
+    ``snapshots``: of every directory that may have some, by their names. A snapshot is read below
+    ``DIRECTORY/.snapshot/NAME``, and a file by its id as ``/.reserved/.inodes/ID``.
     """
 
     def __init__(self, block_size: int = DEFAULT_BLOCK) -> None:
@@ -119,29 +126,70 @@ class TreeNamespace:
         self._contents: dict[str, bytes | Generated] = {}
         self._names: dict[str, set[str]] = {}
         self._sorted: dict[str, list[str]] = {}
+        self.snapshots: dict[str, dict[str, TreeNamespace]] = {}
         self._add(Inode("", self._next_id(), self._tick(), is_directory=True), "/")
 
     # --- what a server reads
 
     def status(self, path: str) -> Inode | None:
-        inode = self._inodes.get(path)
+        tree, path = self._resolved(path)
+        inode = tree._inodes.get(path)
         if inode is not None and inode.is_directory:
-            return inode._replace(children=len(self._names[path]))
+            return inode._replace(children=len(tree._names[path]))
         return inode
 
     def children(self, path: str, after: str, limit: int) -> tuple[list[Inode], int]:
-        names = self._sorted.get(path)
+        tree, path = self._resolved(path)
+        names = tree._sorted.get(path)
         if names is None:
-            names = self._sorted[path] = sorted(self._names[path], key=listing_key)
+            names = tree._sorted[path] = sorted(tree._names[path], key=listing_key)
         start = bisect_right(names, listing_key(after), key=listing_key) if after else 0
-        page = [self.status(_join(path, name)) for name in names[start : start + limit]]
+        page = [tree.status(_join(path, name)) for name in names[start : start + limit]]
         return [inode for inode in page if inode is not None], max(0, len(names) - start - limit)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        content = self._contents[path]
+        tree, path = self._resolved(path)
+        content = tree._contents[path]
         if isinstance(content, Generated):
             return content.read(offset, length)
         return content[offset : offset + length]
+
+    def _resolved(self, path: str) -> tuple[TreeNamespace, str]:
+        """The tree that a path speaks of, and the plain path in it."""
+        if path.startswith(INODES):
+            named = path.removeprefix(INODES)
+            return self, next((at for at, inode in self._inodes.items() if str(inode.file_id) == named), path)
+        root, found, rest = path.partition("/.snapshot/")
+        if not found:
+            return self, path
+        name, _, below = rest.partition("/")
+        tree = self.snapshots.get(root or "/", {}).get(name)
+        return (self, path) if tree is None else (tree, f"{root}/{below}" if below else root or "/")
+
+    # --- snapshots
+
+    def freeze(self, directory: str, name: str) -> None:
+        """Make a snapshot of a directory, which from now on may have some; it gets the time of that."""
+        self._touch(directory, self._tick())
+        tree = copy.copy(self)
+        tree._inodes, tree._contents = dict(self._inodes), dict(self._contents)
+        tree._names, tree._sorted = {path: set(names) for path, names in self._names.items()}, {}
+        tree.snapshots = {}
+        self.snapshots.setdefault(directory, {})[name] = tree
+
+    def forget(self, directory: str, name: str) -> None:
+        """Delete a snapshot."""
+        del self.snapshots[directory][name]
+        self._touch(directory, self._tick())
+
+    def descend(self, directory: str) -> dict[str, Inode]:
+        """Everything in a directory, by its path below it; the directory itself is ""."""
+        start = len(directory.rstrip("/")) + 1
+        return {
+            path[start:]: inode
+            for path, inode in self._inodes.items()
+            if path == directory or path.startswith(directory.rstrip("/") + "/")
+        }
 
     # --- what a writer does
 
@@ -184,15 +232,24 @@ class TreeNamespace:
         grown = inode._replace(visible_length=len(old) + len(data), block_lengths=None, under_construction=True)
         if not inode.under_construction:
             grown = grown._replace(length=grown.visible_length)
-        self._inodes[path] = grown
+        self._change(path, grown)
         return self.close(path) if close else grown
 
     def close(self, path: str) -> Inode:
         """The writer closes the file: the length becomes true, the modification time moves."""
         inode = self._inodes[path]
         inode = inode._replace(under_construction=False, length=inode.visible_length, modification_time=self._tick())
-        self._inodes[path] = inode
+        self._change(path, inode)
         return inode
+
+    def _change(self, path: str, inode: Inode) -> None:
+        """A snapshot in which a file is under construction shows the file as it goes on, until it is closed."""
+        self._inodes[path] = inode
+        for tree in (tree for snapshots in self.snapshots.values() for tree in snapshots.values()):
+            for at, old in tree._inodes.items():
+                if old.file_id == inode.file_id and old.under_construction:
+                    tree._inodes[at] = inode._replace(name=old.name)
+                    tree._contents[at] = self._contents[path]
 
     def mkdir(self, path: str) -> None:
         """Create a directory and its parents; one that is there stays."""
@@ -202,23 +259,38 @@ class TreeNamespace:
 
     def delete(self, path: str) -> None:
         """Remove a file, or a directory with all that is below."""
-        for name in list(self._names.get(path, ())):
-            self.delete(_join(path, name))
         directory, name = self._parent(path)
-        del self._inodes[path]
-        self._contents.pop(path, None)
-        self._names.pop(path, None)
-        self._sorted.pop(path, None)
+        for at in self._below(path):
+            del self._inodes[at]
+            self._contents.pop(at, None)
+            self._names.pop(at, None)
+            self._sorted.pop(at, None)
         self._names[directory].discard(name)
-        self._sorted.pop(directory, None)
+        self._touch(directory, self._tick())
 
     def rename(self, path: str, to: str) -> None:
-        """Move a file; it keeps its id, times and bytes."""
-        inode, content = self._inodes[path], self._contents[path]
+        """Move a file, or a directory with all that is below; they keep their ids, times and bytes."""
+        if to in self._inodes or to.startswith(path + "/"):
+            raise ValueError(f"{path!r} cannot become {to!r}")
+        moved = {at: (self._inodes[at], self._contents.get(at), self._names.get(at)) for at in self._below(path)}
         self.delete(path)
         directory, name = self._parent(to)
-        self._contents[to] = content
-        self._add(inode._replace(name=name), to, directory)
+        for at, (inode, content, names) in moved.items():
+            self._inodes[to + at[len(path) :]] = inode._replace(name=name) if at == path else inode
+            if content is not None:
+                self._contents[to + at[len(path) :]] = content
+            if names is not None:
+                self._names[to + at[len(path) :]] = names
+        self._names[directory].add(name)
+        self._touch(directory, self._clock)
+
+    def _below(self, path: str) -> list[str]:
+        """The path itself, and all below it."""
+        return [at for at in self._inodes if at == path or at.startswith(path + "/")]
+
+    def _touch(self, directory: str, time: int) -> None:
+        self._inodes[directory] = self._inodes[directory]._replace(modification_time=time)
+        self._sorted.pop(directory, None)
 
     def _add(self, inode: Inode, path: str, directory: str | None = None) -> Inode:
         self._inodes[path] = inode
@@ -226,7 +298,7 @@ class TreeNamespace:
             self._names[path] = set()
         if directory is not None:
             self._names[directory].add(inode.name)
-            self._sorted.pop(directory, None)
+            self._touch(directory, self._clock)
         return inode
 
     def _parent(self, path: str) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from asynccopy.simulators.faults import (
     WrongRange,
     pick,
 )
+from asynccopy.simulators.s3_copies import copied, original
 from asynccopy.simulators.s3_request import CRC32C, TYPE, Gone, Request, receive
 from asynccopy.simulators.server import PIECE, HttpServer, Reply, answer, reset
 from asynccopy.simulators.sigv4 import S3Error, verify
@@ -55,12 +56,14 @@ class S3Simulator:
         etag: Literal["md5", "opaque"] = "md5",
         min_part: int = 5 * MIB,
         max_parts: int = 10_000,
+        max_copy: int = 5 << 30,
         discard: bool = False,
         directory: Path | None = None,
         latency: float = 0.0,
         port: int = 0,
     ) -> None:
-        """``weak``: a poor vendor that ignores checksum headers and makes a multipart ETag the MD5 of the whole.
+        """``weak``: a poor vendor that ignores checksum headers and a copy's condition, and makes a multipart ETag the
+        MD5 of the whole. ``max_copy``: the most bytes that one copying request takes.
 
         ``etag="opaque"``: ETags that are no MD5, as with SSE-KMS. ``discard`` keeps sizes and digests and no bytes;
         ``directory`` keeps the bytes in files there. ``latency``: seconds that every request waits first.
@@ -74,6 +77,7 @@ class S3Simulator:
         self.region = region
         self.min_part = min_part
         self.max_parts = max_parts
+        self.max_copy = max_copy
         self._weak = weak
         self._md5 = etag == "md5"
         self._place = Place(directory=directory, discard=discard)
@@ -81,6 +85,7 @@ class S3Simulator:
         self._server = HttpServer(self._serve, port=port, latency=latency)
         self._ops: dict[str, Callable[[Request, Bucket], Awaitable[Reply]]] = {
             "PutObject": self._put_object,
+            "CopyObject": self._copy_object,
             "GetObject": self._get_object,
             "HeadObject": self._head_object,
             "DeleteObject": self._delete_object,
@@ -88,6 +93,7 @@ class S3Simulator:
             "ListObjectsV2": self._list_objects,
             "CreateMultipartUpload": self._create_upload,
             "UploadPart": self._upload_part,
+            "UploadPartCopy": self._upload_part_copy,
             "CompleteMultipartUpload": self._complete_upload,
             "AbortMultipartUpload": self._abort_upload,
             "ListParts": self._list_parts,
@@ -178,6 +184,22 @@ class S3Simulator:
         bucket.put(request.key, stored)
         return Reply(200, headers={"ETag": etag, **_checksum_headers(stored)})
 
+    async def _copy_object(self, request: Request, bucket: Bucket) -> Reply:
+        stored = original(request, self.buckets, weak=self._weak)
+        body = await self._copied(stored, 0, stored.size)
+        asked = request.header("x-amz-checksum-algorithm").upper() == "CRC32C" or stored.checksum
+        new = StoredObject(body.size, self._etag(body.md5.hex()), self._now(), body.crc32c, [body])
+        if asked and not self._weak:
+            new.checksum = base64_crc(body.crc32c)
+        bucket.put(request.key, new)
+        kind = new.checksum_type if new.checksum else ""
+        return Reply(200, xml.copy("CopyObjectResult", new.etag, new.modified, new.checksum, kind), _XML)
+
+    async def _copied(self, stored: StoredObject, start: int, stop: int) -> Body:
+        if stop - start > self.max_copy:
+            raise S3Error(400, "InvalidRequest", "The specified copy source is larger than the maximum allowable size")
+        return await copied(stored, start, stop, self._place, md5=self._md5)
+
     def _check_absent(self, request: Request, bucket: Bucket) -> None:
         if request.header("If-None-Match") == "*" and request.key in bucket.objects:
             raise S3Error(412, "PreconditionFailed", "At least one of the preconditions you specified did not hold.")
@@ -263,12 +285,34 @@ class S3Simulator:
             raise S3Error(404, "NoSuchUpload", "The specified upload does not exist.")
         return upload
 
-    async def _upload_part(self, request: Request, bucket: Bucket) -> Reply:
+    def _part_number(self, request: Request) -> int:
         number = request.call.part
         if number is None or not 1 <= number <= self.max_parts:
             raise S3Error(400, "InvalidArgument", f"Part number must be an integer between 1 and {self.max_parts}")
+        return number
+
+    async def _upload_part(self, request: Request, bucket: Bucket) -> Reply:
+        number = self._part_number(request)
         self._upload(request, bucket)
         body = await receive(request, self._place, md5=self._md5, weak=self._weak)
+        upload = self._take_part(request, bucket, number, body)
+        headers = {"ETag": self._part_etag(upload, number)}
+        if upload.checksum_type:
+            headers[CRC32C] = base64_crc(body.crc32c)
+        return Reply(200, headers=headers)
+
+    async def _upload_part_copy(self, request: Request, bucket: Bucket) -> Reply:
+        number = self._part_number(request)
+        self._upload(request, bucket)
+        stored = original(request, self.buckets, weak=self._weak)
+        asked = request.header("x-amz-copy-source-range")
+        start, stop = _range(asked, stored.size) if asked else (0, stored.size)
+        body = await self._copied(stored, start, stop)
+        upload = self._take_part(request, bucket, number, body)
+        crc = base64_crc(body.crc32c) if upload.checksum_type else ""
+        return Reply(200, xml.copy("CopyPartResult", self._part_etag(upload, number), self._now(), crc), _XML)
+
+    def _take_part(self, request: Request, bucket: Bucket, number: int, body: Body) -> Upload:
         try:
             upload = self._upload(request, bucket)  # it may have been aborted while the body came
         except S3Error:
@@ -278,10 +322,7 @@ class S3Simulator:
         if old is not None:
             old.stored.drop()
         upload.parts[number] = body
-        headers = {"ETag": self._part_etag(upload, number)}
-        if upload.checksum_type:
-            headers[CRC32C] = base64_crc(body.crc32c)
-        return Reply(200, headers=headers)
+        return upload
 
     def _part_etag(self, upload: Upload, number: int) -> str:
         body = upload.parts[number]

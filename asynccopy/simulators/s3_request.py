@@ -16,7 +16,7 @@ from asynccopy.simulators.store import Body, Incoming, Place, base64_crc
 CRC32C = "x-amz-checksum-crc32c"
 CRC32 = "x-amz-checksum-crc32"
 TYPE = "x-amz-checksum-type"
-_KNOWN = {CRC32C, CRC32, TYPE}
+_KNOWN = {CRC32C, CRC32, TYPE, "x-amz-checksum-algorithm"}
 
 
 class Gone(Exception):
@@ -54,9 +54,10 @@ def _op(method: str, request: Request) -> str:
         if method == "GET" and query.get("list-type") == "2":
             return "ListObjectsV2"
         return "HeadBucket" if method == "HEAD" else ""
+    copying = method == "PUT" and "x-amz-copy-source" in request.http.headers
     if "uploadId" in query:
         ops = {
-            "PUT": "UploadPart",
+            "PUT": "UploadPartCopy" if copying else "UploadPart",
             "POST": "CompleteMultipartUpload",
             "DELETE": "AbortMultipartUpload",
             "GET": "ListParts",
@@ -64,9 +65,14 @@ def _op(method: str, request: Request) -> str:
         return ops.get(method, "")
     if "uploads" in query:
         return "CreateMultipartUpload" if method == "POST" else ""
-    if query.keys() - {"x-id"} or "x-amz-copy-source" in request.http.headers:
+    if query.keys() - {"x-id"}:
         return ""
-    return {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}.get(method, "")
+    return {
+        "PUT": "CopyObject" if copying else "PutObject",
+        "GET": "GetObject",
+        "HEAD": "HeadObject",
+        "DELETE": "DeleteObject",
+    }.get(method, "")
 
 
 async def receive(request: Request, place: Place, *, md5: bool = False, weak: bool = False) -> Body:

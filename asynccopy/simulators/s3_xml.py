@@ -129,6 +129,16 @@ def complete_upload(bucket: str, key: str, stored: StoredObject) -> bytes:
     return _document("CompleteMultipartUploadResult", content)
 
 
+def copy(name: str, etag: str, modified: float, crc32c: str, checksum_type: str = "") -> bytes:
+    """CopyObjectResult or CopyPartResult; ``crc32c`` in base64 or ""."""
+    content = [_tag("LastModified", _stamp(modified)), _tag("ETag", etag)]
+    if crc32c:
+        content.append(_tag("ChecksumCRC32C", crc32c))
+    if checksum_type:
+        content.append(_tag("ChecksumType", checksum_type))
+    return _document(name, *content)
+
+
 def list_parts(bucket: str, upload: Upload, query: Mapping[str, str], parts: list[tuple[int, str, Body, str]]) -> bytes:
     """ListPartsResult of (number, ETag, body, CRC32C or ""), paged by ``part-number-marker`` and ``max-parts``."""
     marker, limit = _number(query, "part-number-marker", 0), min(1000, _number(query, "max-parts", 1000))

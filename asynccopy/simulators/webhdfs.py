@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ from aiohttp import web
 
 from asynccopy.simulators.checksums import block_digest, file_checksum
 from asynccopy.simulators.faults import Call, Fault, WrongRange, pick
-from asynccopy.simulators.namespace import Inode, Namespace
+from asynccopy.simulators.namespace import Inode, Namespace, TreeNamespace
 from asynccopy.simulators.server import PIECE, HttpServer, Reply, answer
 from asynccopy.simulators.webhdfs_messages import (
     JSON,
@@ -38,6 +38,7 @@ from asynccopy.simulators.webhdfs_messages import (
     traced,
     within,
 )
+from asynccopy.simulators.webhdfs_snapshots import METHODS, snapshot_operations, snapshots_of
 
 _XFER_PORT = 9866
 
@@ -81,12 +82,14 @@ class WebHdfsSimulator:
         *,
         page_size: int = 1000,
         batch_listing: bool = True,
+        lacks: Collection[str] = (),
         latency: float = 0.0,
         replication: int = 1,
     ) -> None:
-        """``page_size`` is ``dfs.ls.limit``; ``batch_listing=False`` plays a server that lacks LISTSTATUS_BATCH.
+        """``page_size`` is ``dfs.ls.limit``, and ``dfs.namenode.snapshotdiff.listing.limit`` too.
 
-        ``latency``: seconds that every request waits first.
+        ``batch_listing=False`` plays a server that lacks LISTSTATUS_BATCH; ``lacks`` names more operations that it does
+        not know. ``latency``: seconds that every request waits first.
         """
         self.namespace = namespace
         self.page_size = page_size
@@ -99,13 +102,16 @@ class WebHdfsSimulator:
         self._ops: dict[str, Callable[[str, Query], Reply]] = {
             "GETFILESTATUS": self._get_file_status,
             "LISTSTATUS": self._list_status,
+            "LISTSTATUS_BATCH": self._list_status_batch,
             "OPEN": self._redirect,
             "GETFILECHECKSUM": self._redirect,
             "GETFILEBLOCKLOCATIONS": self._get_file_block_locations,
             "GET_BLOCK_LOCATIONS": self._get_block_locations,
         }
-        if batch_listing:
-            self._ops["LISTSTATUS_BATCH"] = self._list_status_batch
+        if isinstance(namespace, TreeNamespace):
+            self._ops |= snapshot_operations(namespace, page_size)
+        for op in (*lacks, *(() if batch_listing else ("LISTSTATUS_BATCH",))):
+            del self._ops[op]
 
     @property
     def url(self) -> str:
@@ -138,7 +144,7 @@ class WebHdfsSimulator:
         try:
             path, query = parse(request)
             op = query.op()
-            work = self._ops.get(op) if request.method == "GET" else None
+            work = self._ops.get(op) if request.method == METHODS.get(op, "GET") else None
             self.counts[op if work else "unknown"] += 1
             call = Call(op, request.method, path)
             call.action = pick(self.faults, call) if self.faults else None
@@ -172,6 +178,8 @@ class WebHdfsSimulator:
         return json({"DirectoryListing": listing})
 
     def _entries(self, path: str, after: str, limit: int) -> tuple[list[FileStatus], int]:
+        if isinstance(self.namespace, TreeNamespace) and path.endswith("/.snapshot"):
+            return [file_status(inode, name) for name, inode in snapshots_of(self.namespace, path[:-10] or "/")], 0
         inode = self._status(path, "File {} does not exist.")
         if not inode.is_directory:
             return [file_status(inode, "")], 0
@@ -232,12 +240,14 @@ class WebHdfsSimulator:
         inode = self._file(path)
         located = [self._located(inode, number, at, length) for number, (at, length) in enumerate(inode.blocks())]
         wanted = set(within(inode, query))
+        # In a snapshot no file shows as being written, though it may grow there.
+        written = inode.under_construction and "/.snapshot/" not in path
         answer = {
             "fileLength": inode.length,
-            "isUnderConstruction": inode.under_construction,
+            "isUnderConstruction": written,
             "locatedBlocks": [b for b, span in zip(located, inode.blocks(), strict=True) if span in wanted],
             "lastLocatedBlock": located[-1] if located else None,
-            "isLastBlockComplete": not inode.under_construction,
+            "isLastBlockComplete": not written,
         }
         return json({"LocatedBlocks": answer})
 

@@ -11,6 +11,7 @@ import re
 import select
 import socket
 import struct
+from collections.abc import Callable
 from time import monotonic
 from typing import Final, cast
 
@@ -39,7 +40,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_drain", "_eof", "_filled", "_gathers", "_held", "_loop", "_lost", "_scratch", "_start", "_target", "_wake",
-        "deadline", "mark", "mark_moved", "moved", "name", "transport", "used",
+        "deadline", "mark", "mark_moved", "moved", "name", "observe", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, scratch: memoryview) -> None:
@@ -62,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self.mark = 0.0
         self.mark_moved = 0
         self.deadline: float | None = None
+        self.observe: Callable[[float], None] | None = None
 
     # --- what the loop calls -------------------------------------------------------------------------------------
 
@@ -278,9 +280,10 @@ class Connection(asyncio.BufferedProtocol):
 
     async def read_head(self, patience: float) -> tuple[int, dict[str, str], bool]:
         """(status, headers with lower-case names, may the connection be kept) of the final answer; 1xx are passed
-        over. It has to come within ``patience`` seconds: Stalled.
+        over. It has to come within ``patience`` seconds: Stalled. ``observe`` is told how many it took.
         """
-        self.deadline = monotonic() + patience
+        began = monotonic()
+        self.deadline = began + patience
         while True:
             while (end := self._held.find(b"\r\n\r\n", self._start, self._start + HEAD)) < 0:
                 await self._more_of_head()
@@ -293,6 +296,8 @@ class Connection(asyncio.BufferedProtocol):
             if status >= 200:
                 break
         self.deadline = None
+        if self.observe is not None:
+            self.observe(monotonic() - began)
         fields = _FIELD.findall(text)
         if len(fields) != text.count("\n"):
             raise WrongServer(f"{self.name}: malformed header in the answer")

@@ -7,15 +7,16 @@ means is the business of the backend that asked.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from asynccopy.errors import ConnectionLost, ShortRead, WrongServer
 from asynccopy.storage.connection import Connection
+from asynccopy.storage.fallback import chunk_end, chunk_size, chunked, undeclared
 from asynccopy.storage.interface import Reader
-from asynccopy.storage.pool import Origin, Pool
+from asynccopy.storage.pool import Lease, Origin, Pool
 
 BUFFER: Final = 256 * 1024
 """Two of these carry an upload of any size. 64 KiB costs a fifth more CPU, 1 MiB leaves the second-level cache."""
@@ -49,6 +50,15 @@ class HttpDoor:
     ) -> None:
         self.pool = Pool(connections=connections, stall=stall, tls=tls, reset=reset)
         self._buffers: list[bytearray] = []
+
+    @property
+    def observe(self) -> Callable[[float], None] | None:
+        """Told of every request how many seconds passed from its end to the end of its answer's head."""
+        return self.pool.observe
+
+    @observe.setter
+    def observe(self, observe: Callable[[float], None] | None) -> None:
+        self.pool.observe = observe
 
     # --- requests ------------------------------------------------------------------------------------------------
 
@@ -127,26 +137,36 @@ class HttpDoor:
             self.pool.end(origin, connection, keep=keep)
 
     async def download(
-        self, origin: Origin, method: str, target: str, headers: Headers, length: int
+        self, origin: Origin, method: str, target: str, headers: Headers, length: int, *, kind: str | None = None
     ) -> Reader | Response:
-        """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (body of an error, b""
-        otherwise).
+        """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (b"" instead of a body of
+        another length).
+
+        What announces its length is taken as it is; what does not is counted (``fallback``), and raises ServerTrouble
+        when there is more. ``kind``: the content type of the body; an answer of another one is a Response, all of it.
         """
-        connection = await self.pool.take(origin, fresh=True)
-        try:
-            connection.write(_head(origin, method, target, headers, None))
-            status, fields, keep = await connection.read_head(self.pool.stall)
-            if status in (200, 206):
-                if "transfer-encoding" not in fields and fields.get("content-length") == str(length):
-                    return _Body(self.pool, origin, connection, length, keep)
-                response = Response(status, fields, b"")
-            else:
-                response = Response(status, fields, await _message(connection, fields, MESSAGE))
-        except BaseException:
-            self.pool.end(origin, connection, keep=False)
-            raise
-        self.pool.end(origin, connection, keep=False)
-        return response
+        head = _head(origin, method, target, headers, None)
+        pool = self.pool
+        for fresh in (False, True):
+            connection = await pool.take(origin, fresh=fresh)
+            lent = keep = False
+            try:
+                connection.write(head)
+                status, fields, may_keep = await connection.read_head(pool.stall)
+                if status not in (200, 206) or (kind is not None and media_type(fields) != kind):
+                    response, keep = await self._rest(connection, status, fields, may_keep, MESSAGE)
+                    return response
+                reader = self._reader(origin, connection, fields, length, may_keep)
+                lent = reader is not None
+                return Response(status, fields, b"") if reader is None else reader
+            except (ConnectionLost, ShortRead):
+                if not connection.used or connection.answered:
+                    raise
+                # else a kept connection that the server had closed meanwhile
+            finally:
+                if not lent:
+                    pool.end(origin, connection, keep=keep)
+        raise AssertionError("a fresh connection either answers or raises")
 
     async def aclose(self) -> None:
         self.pool.close()
@@ -158,11 +178,34 @@ class HttpDoor:
     ) -> tuple[Response, bool]:
         """The answer, and whether another request may follow it on this connection."""
         status, headers, keep = await connection.read_head(self.pool.stall if patience is None else patience)
-        if method == "HEAD" or status in (204, 304):
+        if method == "HEAD":
+            return Response(status, headers, b""), keep
+        return await self._rest(connection, status, headers, keep, limit)
+
+    async def _rest(
+        self, connection: Connection, status: int, headers: dict[str, str], keep: bool, limit: int
+    ) -> tuple[Response, bool]:
+        """What follows the head of an answer that is a message."""
+        if status in (204, 304):
             return Response(status, headers, b""), keep
         body = await _message(connection, headers, limit)
-        bounded = "content-length" in headers or "transfer-encoding" in headers
+        bounded = ("content-length" in headers) != ("transfer-encoding" in headers)
         return Response(status, headers, body), keep and bounded and status < REFUSED
+
+    def _reader(
+        self, origin: Origin, connection: Connection, headers: dict[str, str], length: int, keep: bool
+    ) -> Reader | None:
+        """The body that follows; None when it is announced to have another length."""
+        if "transfer-encoding" in headers or "content-length" not in headers:
+            return undeclared(self.pool, origin, connection, headers, length, keep)
+        if headers["content-length"] != str(length):
+            return None
+        return _Body(self.pool, origin, connection, length, keep)
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """The content type without its parameters, lower-case; "" where there is none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class NoBytes:
@@ -175,39 +218,19 @@ class NoBytes:
         return
 
 
-class _Body:
+class _Body(Lease):
     """The Reader over an answer of known length."""
 
-    __slots__ = ("_connection", "_ended", "_keep", "_left", "_origin", "_pool")
-
-    def __init__(self, pool: Pool, origin: Origin, connection: Connection, length: int, keep: bool) -> None:
-        self._pool = pool
-        self._origin = origin
-        self._connection = connection
-        self._left = length
-        self._keep = keep
-        self._ended = False
+    __slots__ = ()
 
     async def readinto(self, buffer: memoryview) -> int:
-        if self._left == 0:
+        if self.left == 0:
             return 0
-        if len(buffer) > self._left:
-            buffer = buffer[: self._left]
-        await self._connection.read_exactly(buffer)
-        self._left -= len(buffer)
-        if self._left == 0:
-            self._end(self._keep)
+        if len(buffer) > self.left:
+            buffer = buffer[: self.left]
+        await self.connection.read_exactly(buffer)
+        self.took(len(buffer))
         return len(buffer)
-
-    def close(self) -> None:
-        self._left = 0
-        self._end(keep=False)
-
-    def _end(self, keep: bool) -> None:
-        """Once only: the connection may be another's by now."""
-        if not self._ended:
-            self._ended = True
-            self._pool.end(self._origin, self._connection, keep=keep)
 
 
 def _head(origin: Origin, method: str, target: str, headers: Headers, length: int | None) -> bytes:
@@ -231,7 +254,7 @@ async def _sent(connection: Connection) -> None:
 
 async def _message(connection: Connection, headers: dict[str, str], limit: int) -> bytes:
     """The whole body of an answer: Content-Length, chunked, or up to the end of the connection."""
-    if headers.get("transfer-encoding", "").lower() == "chunked":
+    if "transfer-encoding" in headers and chunked(headers, connection.name):
         return await _chunked(connection, limit)
     if (text := headers.get("content-length")) is not None:
         if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > limit:
@@ -254,18 +277,11 @@ async def _message(connection: Connection, headers: dict[str, str], limit: int) 
 
 async def _chunked(connection: Connection, limit: int) -> bytes:
     body = bytearray()
-    while True:
-        line = await connection.read_until(b"\r\n")
-        try:
-            size = int(line.split(b";")[0].strip(), 16)
-        except ValueError:
-            raise WrongServer(f"{connection.name}: malformed chunk in the answer") from None
-        if size < 0 or len(body) + size > limit:
+    while size := await chunk_size(connection):
+        if len(body) + size > limit:
             raise WrongServer(f"{connection.name}: the answer is longer than {limit} bytes")
-        if size == 0:
-            while await connection.read_until(b"\r\n") != b"\r\n":
-                pass  # trailers
-            return bytes(body)
-        chunk = bytearray(size + 2)
+        chunk = bytearray(size)
         await connection.read_exactly(memoryview(chunk))
-        body += chunk[:size]
+        body += chunk
+        await chunk_end(connection)
+    return bytes(body)

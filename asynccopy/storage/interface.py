@@ -7,7 +7,7 @@ included). Implementations do not retry and do not limit: wrappers do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from asynccopy.model import (
     GIB,
     MIB,
     ByteRange,
+    Change,
     FileChecksum,
     FileStatus,
     ListPage,
@@ -94,8 +95,44 @@ class Source(Protocol):
         """The real lengths of the file's blocks, None where the source has no blocks."""
         ...
 
+    async def is_open(self, path: str) -> bool:
+        """Whether somebody is still writing the file; False where the source cannot tell. Raises NotFound."""
+        ...
+
+    @property
+    def snapshots(self) -> Snapshots | None:
+        """The snapshots of the root, None where this kind of source has none."""
+        ...
+
     async def aclose(self) -> None:
         """Close what is open. No call may follow."""
+        ...
+
+
+class Snapshots(Protocol):
+    """The snapshots of a Source's root: frozen trees, and what changed between two of them."""
+
+    async def names(self) -> list[str] | None:
+        """All of them, foreign ones included; None: the root cannot have any, or the server knows none."""
+        ...
+
+    async def create(self, name: str) -> None:
+        """Freeze the tree under a name. One of that name that is there already is not an error."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Let a snapshot go. One that is not there is not an error."""
+        ...
+
+    def at(self, name: str) -> Source:
+        """The frozen tree, by the same relative paths. It shares the connections of the live one: never close it."""
+        ...
+
+    def diff(self, older: str, newer: str) -> AsyncIterator[Sequence[Change]]:
+        """What changed from one to the other, in any order, page by page where the server pages.
+
+        Raises SnapshotGone when one of the two is not there any more.
+        """
         ...
 
 
@@ -180,6 +217,13 @@ class Destination(Protocol):
 
     async def open(self, key: str, range: ByteRange) -> Reader:
         """Read a range of an object back. Raises NotFound."""
+        ...
+
+    async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
+        """Copy an object inside the store, whatever its size, and return what the store says the new one is.
+
+        Raises NotFound when ``key`` is not, or no longer, the object of this ETag: nothing is written then.
+        """
         ...
 
     async def delete(self, key: str) -> None:

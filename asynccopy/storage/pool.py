@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from functools import lru_cache
 from time import monotonic
 from typing import Final
@@ -56,6 +57,7 @@ class Pool:
         self.busy: set[Connection] = set()
         self._connecting: dict[asyncio.Task[object], float] = {}  # until when
         self.stall = stall
+        self.observe: Callable[[float], None] | None = None
         self._tls = tls
         self._reset = reset
         self._scratch = memoryview(bytearray(SCRATCH))
@@ -75,6 +77,7 @@ class Pool:
             self.places.give()
             raise
         connection.mark = 0.0
+        connection.observe = self.observe
         self.busy.add(connection)
         if self._watch is None:
             self._watch_on()
@@ -203,6 +206,36 @@ class Pool:
                 connection.mark, connection.mark_moved = now, connection.passed
         if self.busy or self._connecting:
             self._watch_on()
+
+
+class Lease:
+    """A connection lent to the Reader of one answer's body, with ``left`` bytes of it to come. It goes back once."""
+
+    __slots__ = ("_ended", "_keep", "_origin", "_pool", "connection", "left")
+
+    def __init__(self, pool: Pool, origin: Origin, connection: Connection, left: int, keep: bool) -> None:
+        self._pool = pool
+        self._origin = origin
+        self.connection = connection
+        self.left = left
+        self._keep = keep
+        self._ended = False
+
+    def took(self, count: int) -> None:
+        """So many bytes have come; after the last one the connection serves others."""
+        self.left -= count
+        if self.left == 0:
+            self._end(self._keep)
+
+    def close(self) -> None:
+        self.left = 0
+        self._end(keep=False)
+
+    def _end(self, keep: bool) -> None:
+        """Once only: the connection may be another's by now."""
+        if not self._ended:
+            self._ended = True
+            self._pool.end(self._origin, self.connection, keep=keep)
 
 
 def _os_text(error: BaseException | None) -> str:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import getpass
 import os
 import re
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
 from asynccopy.storage.interface import Capabilities, Destination, Source
+from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
 _KNOWN = "webhdfs://namenode:9870/path, swebhdfs://, s3://bucket/prefix, file:///path or a plain path"
+
+
+Latency = Callable[[float], None]
+"""Told in seconds how long a request took."""
 
 
 class Settings(Struct, frozen=True):
@@ -38,11 +44,21 @@ class Place(Struct, frozen=True):
     settings: Settings
 
 
-def open_source(url: str, settings: Settings) -> Source:
-    """The Source that a URL names; nothing is contacted yet. Raises UsageError."""
+def open_source(
+    url: str,
+    settings: Settings,
+    bandwidths: Sequence[Bandwidth | Share] = (),
+    *,
+    latency: Latency | None = None,
+) -> Source:
+    """The Source that a URL names; nothing is contacted yet. Raises UsageError.
+
+    ``bandwidths``: what its reads share with others, beside the settings' own. ``latency`` is told how long each
+    request to the NameNode took.
+    """
     scheme = _scheme(url)
     if scheme in ("webhdfs", "swebhdfs"):
-        source = _webhdfs(url, scheme, settings)
+        source = _webhdfs(url, scheme, settings, latency)
     elif scheme == "file":
         from asynccopy.storage.local.source import LocalSource
 
@@ -51,18 +67,18 @@ def open_source(url: str, settings: Settings) -> Source:
         raise UsageError(f"{url}: s3:// cannot be a source yet", hint="sources are webhdfs://, file:// and plain paths")
     else:
         raise _unknown(url, scheme)
-    if settings.bandwidth is not None:
-        from asynccopy.storage.limited import Bandwidth, LimitedSource
-
-        source = LimitedSource(source, Bandwidth(settings.bandwidth))
-    return source
+    own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
+    return LimitedSource(source, (*own, *bandwidths)) if own or bandwidths else source
 
 
-def open_destination(url: str, settings: Settings) -> Destination:
-    """The Destination that a URL names; nothing is contacted yet. Raises UsageError."""
+def open_destination(url: str, settings: Settings, *, latency: Latency | None = None) -> Destination:
+    """The Destination that a URL names; nothing is contacted yet. ``latency`` is told of requests to a store.
+
+    Raises UsageError.
+    """
     scheme = _scheme(url)
     if scheme == "s3":
-        return _s3(url, settings)
+        return _s3(url, settings, latency)
     if scheme == "file":
         from asynccopy.storage.local.destination import LocalDestination
 
@@ -87,7 +103,7 @@ def _unknown(url: str, scheme: str) -> UsageError:
     return UsageError(f"{url}: unknown scheme {scheme}://", hint=f"known are {_KNOWN}")
 
 
-def _webhdfs(url: str, scheme: str, settings: Settings) -> Source:
+def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None) -> Source:
     from asynccopy.storage.pool import Origin
     from asynccopy.storage.webhdfs.source import WebHdfsSource
 
@@ -108,10 +124,10 @@ def _webhdfs(url: str, scheme: str, settings: Settings) -> Source:
     origin = Origin("https" if secure else "http", match["six"] or match["host"], port)
     root = "/" + "/".join(components) if components else ""
     user = settings.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
-    return WebHdfsSource(origin, root, user, connections=max(16, 2 * settings.concurrency))
+    return WebHdfsSource(origin, root, user, connections=max(16, 2 * settings.concurrency), latency=latency)
 
 
-def _s3(url: str, settings: Settings) -> Destination:
+def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
     from asynccopy.storage.s3.settings import S3Settings
 
@@ -128,4 +144,5 @@ def _s3(url: str, settings: Settings) -> Destination:
             connections=max(16, 2 * settings.concurrency),
         ),
         capabilities=settings.capabilities,
+        latency=latency,
     )

@@ -2,17 +2,19 @@
 
 Three things are not retried here, because trying again means more than calling again: a part (its body must be read
 anew), and the creation and completion of an upload (the reply may be lost though it happened). ``transfer`` does these.
+A diff that breaks in the middle begins anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from asynccopy.errors import AsyncCopyError, Transient
 from asynccopy.model import (
     ByteRange,
+    Change,
     FileChecksum,
     FileStatus,
     ListPage,
@@ -22,7 +24,7 @@ from asynccopy.model import (
     PartReply,
 )
 from asynccopy.retry import RetryPolicy
-from asynccopy.storage.interface import Capabilities, Destination, PartBody, Reader, Source
+from asynccopy.storage.interface import Capabilities, Destination, PartBody, Reader, Snapshots, Source
 
 T = TypeVar("T")
 Noticed = Callable[[AsyncCopyError, float], None]
@@ -104,8 +106,53 @@ class RetryingSource(_Retrying):
     async def block_lengths(self, path: str) -> Sequence[int] | None:
         return await self._again(lambda: self._source.block_lengths(path))
 
+    async def is_open(self, path: str) -> bool:
+        return await self._again(lambda: self._source.is_open(path))
+
+    @property
+    def snapshots(self) -> Snapshots | None:
+        snapshots = self._source.snapshots
+        return None if snapshots is None else RetryingSnapshots(snapshots, self._policy, self._noticed)
+
     async def aclose(self) -> None:
         await self._source.aclose()
+
+
+class RetryingSnapshots(_Retrying):
+    """Snapshots that try again, and whose frozen trees do."""
+
+    def __init__(self, snapshots: Snapshots, policy: RetryPolicy, noticed: Noticed) -> None:
+        super().__init__(policy, noticed)
+        self._snapshots = snapshots
+
+    async def names(self) -> list[str] | None:
+        return await self._again(self._snapshots.names)
+
+    async def create(self, name: str) -> None:
+        await self._again(lambda: self._snapshots.create(name))
+
+    async def delete(self, name: str) -> None:
+        await self._again(lambda: self._snapshots.delete(name))
+
+    def at(self, name: str) -> Source:
+        return RetryingSource(self._snapshots.at(name), self._policy, self._noticed)
+
+    async def diff(self, older: str, newer: str) -> AsyncIterator[Sequence[Change]]:
+        """A change may come twice: after trouble all pages come again, for a server may cut them otherwise."""
+        trouble = Trouble(self._policy, self._noticed)
+        furthest = 0
+        while True:
+            count = 0
+            try:
+                async for page in self._snapshots.diff(older, newer):
+                    yield page
+                    count += 1
+                    if count > furthest:  # else the same page might fail for ever
+                        furthest = count
+                        trouble.over()
+                return
+            except AsyncCopyError as error:
+                await trouble.wait(error)
 
 
 class _ResumingReader:
@@ -191,6 +238,9 @@ class RetryingDestination(_Retrying):
 
     async def open(self, key: str, range: ByteRange) -> Reader:
         return await self._again(lambda: self._destination.open(key, range))
+
+    async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
+        return await self._again(lambda: self._destination.copy(key, to, size, etag))
 
     async def delete(self, key: str) -> None:
         await self._again(lambda: self._destination.delete(key))

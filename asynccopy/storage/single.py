@@ -34,6 +34,13 @@ class SingleFile:
     async def block_lengths(self, path: str) -> Sequence[int] | None:
         return await self._source.block_lengths("")
 
+    async def is_open(self, path: str) -> bool:
+        return await self._source.is_open("")
+
+    @property
+    def snapshots(self) -> None:
+        return None
+
     async def aclose(self) -> None:
         await self._source.aclose()
 

@@ -10,25 +10,32 @@ from pathlib import Path
 from testbed import fetch
 from testbed.process import ServerFailed
 from tests.bench import concurrency, digests, memory, real, stubs
-from tests.bench.journal import journal
+from tests.bench.journal import growth, journal
 from tests.bench.measure import BenchFailed, own_peak_rss
 from tests.bench.report import Section, describe, megabytes, write
 
 SCENARIOS = ("small", "big", "stub-small", "stub-big", "steering", "workers", "memory", "journal", "digests")
-STUBBED = {"stub-small", "stub-big", "steering", "workers", "memory"}
+LONG = ("endurance", "growth")
+"""A million files, ten million rows: only where they are asked for."""
+STUBBED = {"stub-small", "stub-big", "steering", "workers", "memory", "endurance"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when every promise is kept, 1 when one is missed or something failed, 2 when nothing could be run."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)} (default: all)")
+    names = f"of {', '.join(SCENARIOS)} (default: all of these), {', '.join(LONG)}"
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=names)
     parser.add_argument("--rounds", type=int, default=5, help="of all but memory and journal; medians (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="this much of the data, for a quick look (default: 1)")
-    parser.add_argument("--million", action="store_true", help="also copy a million files, list a million directories")
+    parser.add_argument(
+        "--million", action="store_true", help=f"also {' and '.join(LONG)}, and list a million directories"
+    )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
     options = parser.parse_args(argv)
     wanted = options.scenarios or list(SCENARIOS)
-    if unknown := set(wanted) - set(SCENARIOS):
+    if options.million:
+        wanted += [name for name in LONG if name not in wanted]
+    if unknown := set(wanted) - {*SCENARIOS, *LONG}:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if options.rounds < 1 or options.scale <= 0:
         parser.error("--rounds and --scale must be positive")
@@ -66,11 +73,13 @@ def _measure(wanted: Sequence[str], rounds: int, scale: float, *, million: bool)
     if "memory" in wanted:
         sections.append(memory.copying(scale))
         sections.append(memory.ranges(scale))
-        if million:
-            sections.append(memory.endurance(scale))
         sections.append(memory.listing(scale, million=million))
+    if "endurance" in wanted:
+        sections.append(memory.endurance(scale))
     if "journal" in wanted:
         sections.append(journal(scale))
+    if "growth" in wanted:
+        sections.append(growth(scale, rounds))
     if "digests" in wanted:
         sections.append(digests.cost(scale))
     return sections

@@ -6,24 +6,58 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from tests.bench.contest import say
-from tests.bench.measure import clean_environment, run
-from tests.bench.report import Section, megabytes, number
+from tests.bench.measure import Usage, clean_environment, run
+from tests.bench.report import Section, Target, Verdict, megabytes, number
 
 
 def journal(scale: float) -> Section:
     """A million rows."""
-    rows = max(1000, round(1_000_000 * scale) // 1000 * 1000)
-    say(f"journal of {rows:,} rows ...")
-    with tempfile.TemporaryDirectory(prefix="asynccopy-bench-") as directory:
-        command = [sys.executable, "-m", "tests.bench.journal_rows", str(rows), directory]
-        usage = run(command, clean_environment({}), Path(directory) / "journal.log", keep_output=True)
+    rows = _thousands(1_000_000 * scale)
+    lines, usage = _rows("whole", rows)
     section = Section(f"Journal, {rows:,} files", ("", "rows/s", "CPU us/row"))
-    for line in json.loads(usage.output):
+    for line in lines:
         section.rows.append((line["what"], number(line["rows_per_second"]), number(line["cpu_us_per_row"])))
     section.notes.append(
         f"Peak RSS {megabytes(usage.peak_rss)} MB, the pages that are written held as objects included. "
         "Each `done` is durable (synchronous=FULL) before its caller goes on."
     )
     return section
+
+
+def growth(scale: float, rounds: int) -> Section:
+    """What a file costs where 10,000,000 are known, beside 100,000: medians of the few, one run of the many."""
+    few, many = (_thousands(count * scale) for count in (100_000, 10_000_000))
+    section = Section(
+        "What a file costs the journal, by how many it holds",
+        ("files in the journal", "listed/s", "done/s", "CPU us/file listed", "CPU us/file done", "peak RSS MB"),
+    )
+    costs: dict[int, float] = {}
+    for rows, turns in ((few, rounds), (many, 1)):
+        runs = [_rows("last", rows) for _ in range(turns)]
+        listed, done = ([lines[at] for lines, _ in runs] for at in (0, 1))
+        rates = [median(line["rows_per_second"] for line in lines) for lines in (listed, done)]
+        cpu = [median(line["cpu_us_per_row"] for line in lines) for lines in (listed, done)]
+        costs[rows] = sum(cpu)
+        peak = max(usage.peak_rss for _, usage in runs)
+        section.rows.append((f"{rows:,}", *map(number, (*rates, *cpu)), megabytes(peak)))
+    ratio = costs[many] / costs[few]
+    section.verdicts.append(Verdict(f"CPU per file at {many:,} rows over {few:,}", ratio, Target(1.15)))
+    section.notes.append("Measured on the last 100,000 files listed, and 100,000 done after that.")
+    return section
+
+
+def _rows(what: str, rows: int) -> tuple[list[dict[str, Any]], Usage]:
+    say(f"journal of {rows:,} rows ...")
+    with tempfile.TemporaryDirectory(prefix="asynccopy-bench-") as directory:
+        command = [sys.executable, "-m", "tests.bench.journal_rows", what, str(rows), directory]
+        usage = run(command, clean_environment({}), Path(directory) / "journal.log", keep_output=True)
+    lines: list[dict[str, Any]] = json.loads(usage.output)
+    return lines, usage
+
+
+def _thousands(rows: float) -> int:
+    return max(1000, round(rows) // 1000 * 1000)

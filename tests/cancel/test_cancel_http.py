@@ -16,6 +16,7 @@ from asynccopy.storage.registry import Settings, open_destination, open_source
 from asynccopy.storage.retrying import RetryingDestination, RetryingSource
 from asynccopy.transfer.copy import Copier
 from asynccopy.transfer.verify import Prover
+from tests.faults.forms import Form, speak
 from tests.faults.wrapped import QUICK, MemoryLog
 
 MIB = 1 << 20
@@ -73,8 +74,20 @@ async def stored(world: World, key: str) -> bytes | None:
     return None if found is None else b"".join([piece async for piece in found.read(0, found.size)])
 
 
-@pytest.mark.parametrize(("path", "body", "stride"), [("small", SMALL, 1), ("large", LARGE, 19)])
-async def test_cancelled_after_every_step(world: World, path: str, body: bytes, stride: int) -> None:
+@pytest.mark.parametrize(
+    ("path", "body", "stride", "form"),
+    [
+        ("small", SMALL, 1, "declared"),
+        ("small", SMALL, 1, "chunked"),
+        ("small", SMALL, 1, "HTTP/1.0"),
+        ("large", LARGE, 19, "declared"),
+        ("large", LARGE, 37, "chunked"),
+    ],
+)
+async def test_cancelled_after_every_step(
+    world: World, path: str, body: bytes, stride: int, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak(form, monkeypatch)
     status = await world.source.status(path)
     bucket = world.s3.buckets["bucket"]
     steps, finished, rounds = 0, False, 0

@@ -154,6 +154,7 @@ class World:
 
     def totals(self) -> dict[str, Any]:
         found = vars(self.progress).copy()
+        found.pop("slowest")  # how long each took
         found["failures"] = sorted((f.path, f.error_class, f.message, f.hint) for f in self.progress.failures)
         return found
 

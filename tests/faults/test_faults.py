@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from asynccopy.errors import AsyncCopyError
+from asynccopy.executors.processes import in_processes
+from asynccopy.executors.recipe import inline
 from asynccopy.journal import Journal
 from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
@@ -35,6 +37,7 @@ from asynccopy.simulators.webhdfs_messages import remote_exception
 from asynccopy.storage import registry
 from asynccopy.storage.s3.destination import S3Destination
 from asynccopy.storage.webhdfs.source import WebHdfsSource
+from tests.faults.forms import FORMS, Form, speak
 
 MIB = 1 << 20
 POLICY = RetryPolicy(first=0.001, most=0.01, patience=20)
@@ -44,7 +47,9 @@ TREE = {"empty": b"", "small": SMALL, "d/large": LARGE}
 
 
 class World:
-    """An HDFS and an S3, and jobs from the one to the other."""
+    """An HDFS and an S3, and jobs from the one to the other, by ``processes`` workers or on this loop."""
+
+    processes = 1
 
     def __init__(self, hdfs: WebHdfsSimulator, s3: S3Simulator, tree: TreeNamespace, path: Path) -> None:
         self.hdfs, self.s3, self.tree = hdfs, s3, tree
@@ -54,8 +59,12 @@ class World:
 
     async def copy(self, *, stall: float | None = None, policy: RetryPolicy = POLICY, **options: Any) -> Progress:
         settings = registry.Settings(s3_endpoint=self.s3.url, s3_region="us-east-1", user="me")
-        source = registry.open_source(self.hdfs.url.replace("http", "webhdfs") + "/data", settings)
-        destination = registry.open_destination("s3://bucket/p", settings)
+        places = [
+            registry.Place(url, settings)
+            for url in (self.hdfs.url.replace("http", "webhdfs") + "/data", "s3://bucket/p")
+        ]
+        source = registry.open_source(places[0].url, settings)
+        destination = registry.open_destination(places[1].url, settings)
         assert isinstance(source, WebHdfsSource)
         assert isinstance(destination, S3Destination)
         if stall is not None:
@@ -74,6 +83,7 @@ class World:
                 progress=self.progress,
                 noticed=lambda error, delay: self.retried.append(error),
                 policy=policy,
+                build=inline if self.processes == 1 else in_processes(*places, self.processes),
             )
             await mirror.copy()
         finally:
@@ -105,6 +115,15 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     async with WebHdfsSimulator(tree, datanodes=3, replication=2) as hdfs, S3Simulator(["bucket"]) as s3:
         world = World(hdfs, s3, tree, tmp_path / "journal")
         yield world
+
+
+@pytest.fixture(params=[*FORMS, "2 processes"])
+def way(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every form in which the bytes may come, and the usual one read by worker processes."""
+    if request.param in FORMS:
+        speak(request.param, monkeypatch)
+    else:
+        world.processes = 2
 
 
 def hdfs_faults() -> list[tuple[str, Fault]]:
@@ -172,6 +191,7 @@ def named(faults: list[tuple[str, Fault]]) -> Any:
     return pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in faults])
 
 
+@pytest.mark.usefixtures("way")
 @named(hdfs_faults())
 async def test_the_source_fails(world: World, fault: Fault) -> None:
     world.hdfs.faults.append(fault)
@@ -180,8 +200,10 @@ async def test_the_source_fails(world: World, fault: Fault) -> None:
     await world.assert_equal()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
 @named(s3_faults())
-async def test_the_store_fails(world: World, fault: Fault) -> None:
+async def test_the_store_fails(world: World, fault: Fault, processes: int) -> None:
+    world.processes = processes
     world.s3.faults.append(fault)
     await world.copy()
     assert fault.hits >= 1
@@ -217,8 +239,12 @@ async def test_a_store_that_always_damages_fails_by_name_and_shows_nothing(world
     await world.assert_equal()
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("after", [0, 100_000])
-async def test_a_stalled_datanode_is_left(world: World, after: int) -> None:
+async def test_a_stalled_datanode_is_left(
+    world: World, after: int, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak(form, monkeypatch)
     fault = Fault(Stall(30, after), op="OPEN@DataNode", path="large")
     world.hdfs.faults.append(fault)
     await world.copy(stall=0.4)

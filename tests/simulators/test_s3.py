@@ -211,7 +211,7 @@ async def test_buckets(client: Any) -> None:
         await client.put_object(Bucket="other", Key=KEY, Body=b"")
     assert code(caught) == (404, "NoSuchBucket")
     with pytest.raises(ClientError) as caught:
-        await client.copy_object(Bucket="bucket", Key=KEY, CopySource="bucket/other")
+        await client.get_object_tagging(Bucket="bucket", Key=KEY)
     assert code(caught) == (501, "NotImplemented")
 
 
@@ -696,3 +696,80 @@ async def test_stall_delay_and_slow(client: Any, s3: S3Simulator) -> None:
     await client.head_bucket(Bucket="bucket")
     assert clock() - begun >= 0.3
     assert [fault.hits for fault in s3.faults] == [1, 1, 1]
+
+
+# --- copies
+
+
+async def test_copy(client: Any) -> None:
+    for key in ODD_KEYS[:-1]:
+        body = key.encode()
+        put = await client.put_object(Bucket="bucket", Key=key, Body=body, ChecksumCRC32C=crc32c(body))
+        source = {"Bucket": "bucket", "Key": key}
+        answer = await client.copy_object(
+            Bucket="bucket", Key=f"copy/{key}", CopySource=source, CopySourceIfMatch=put["ETag"]
+        )
+        said = answer["CopyObjectResult"]
+        assert (said["ETag"], said["ChecksumCRC32C"], said["ChecksumType"]) == (
+            put["ETag"],
+            crc32c(body),
+            "FULL_OBJECT",
+        )
+        got = await client.get_object(Bucket="bucket", Key=f"copy/{key}", ChecksumMode="ENABLED")
+        assert (await got["Body"].read(), got["ChecksumCRC32C"]) == (body, crc32c(body))
+        await client.delete_object(Bucket="bucket", Key=key)
+        got = await client.get_object(Bucket="bucket", Key=f"copy/{key}")
+        assert await got["Body"].read() == body
+
+
+async def test_a_copy_of_the_wrong_object_is_refused(client: Any) -> None:
+    await client.put_object(Bucket="bucket", Key=KEY, Body=b"1")
+    for source, condition, expected in (
+        (f"bucket/{KEY}", '"other"', (412, "PreconditionFailed")),
+        ("bucket/missing", '"other"', (404, "NoSuchKey")),
+        (f"other/{KEY}", '"other"', (404, "NoSuchBucket")),
+    ):
+        with pytest.raises(ClientError) as caught:
+            await client.copy_object(Bucket="bucket", Key="copy", CopySource=source, CopySourceIfMatch=condition)
+        assert code(caught) == expected
+    with pytest.raises(ClientError) as caught:
+        await client.copy_object(Bucket="bucket", Key=KEY, CopySource=f"bucket/{KEY}")
+    assert code(caught) == (400, "InvalidRequest")
+    assert (await client.list_objects_v2(Bucket="bucket"))["KeyCount"] == 1
+
+
+async def test_parts_that_are_copied(s3: S3Simulator, client: Any) -> None:
+    body = bytes(range(256)) * 20
+    put = await client.put_object(Bucket="bucket", Key=KEY, Body=body)
+    begun = await client.create_multipart_upload(
+        Bucket="bucket", Key="copy", ChecksumAlgorithm="CRC32C", ChecksumType="FULL_OBJECT"
+    )
+    to = {"Bucket": "bucket", "Key": "copy", "UploadId": begun["UploadId"]}
+    parts = []
+    for number, (start, stop) in enumerate([(0, 2000), (2000, 4000), (4000, len(body))], start=1):
+        answer = await client.upload_part_copy(
+            **to,
+            PartNumber=number,
+            CopySource=f"bucket/{KEY}",
+            CopySourceRange=f"bytes={start}-{stop - 1}",
+            CopySourceIfMatch=put["ETag"],
+        )
+        said = answer["CopyPartResult"]
+        assert said["ChecksumCRC32C"] == crc32c(body[start:stop])
+        parts.append({"PartNumber": number, "ETag": said["ETag"], "ChecksumCRC32C": said["ChecksumCRC32C"]})
+    with pytest.raises(ClientError) as caught:
+        await client.upload_part_copy(**to, PartNumber=4, CopySource=f"bucket/{KEY}", CopySourceIfMatch='"other"')
+    assert code(caught) == (412, "PreconditionFailed")
+    done = await client.complete_multipart_upload(**to, MultipartUpload={"Parts": parts})
+    assert done["ChecksumCRC32C"] == crc32c(body)
+    got = await client.get_object(Bucket="bucket", Key="copy")
+    assert await got["Body"].read() == body
+    assert s3.counts["UploadPartCopy"] == 4
+
+
+async def test_one_request_copies_only_so_much() -> None:
+    async with S3Simulator(["bucket"], max_copy=10) as s3, connect(s3) as client:
+        await client.put_object(Bucket="bucket", Key=KEY, Body=b"1" * 11)
+        with pytest.raises(ClientError) as caught:
+            await client.copy_object(Bucket="bucket", Key="copy", CopySource=f"bucket/{KEY}")
+        assert code(caught) == (400, "InvalidRequest")

@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,24 @@ class TestLocalSource(SourceSuite):
             (file if path.endswith("/") else file.parent).mkdir(parents=True, exist_ok=True)
             if not path.endswith("/"):
                 file.write_bytes(body)
+
+    async def append(self, path: str, data: bytes) -> None:
+        with (self.root / path).open("ab") as file:
+            file.write(data)
+
+    async def rename(self, path: str, to: str) -> None:
+        (self.root / path).rename(self.root / to)
+
+    async def remove(self, path: str) -> None:
+        found = self.root / path
+        shutil.rmtree(found) if found.is_dir() else found.unlink()
+
+    @asynccontextmanager
+    async def writing(self, path: str, data: bytes) -> AsyncIterator[None]:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        with (self.root / path).open("wb") as file:
+            file.write(data)
+            yield
 
     def at(self, path: str) -> Source:
         return LocalSource(str(self.root / path), page_size=self.page_size)
@@ -386,3 +405,75 @@ async def test_listings_of_odd_trees_agree_with_a_plain_walk(tmp_path: Path) -> 
         for prefix in {"", *directories, *(key[:-1] for key in expected), *expected}:
             keys = await listed(destination, prefix)
             assert sorted(keys) == [key for key in expected if key.startswith(prefix)], (page_size, prefix)
+
+
+# --- copies
+
+
+async def test_a_copy_is_another_file(tmp_path: Path) -> None:
+    async with aclosing(LocalDestination(str(tmp_path))) as destination:
+        original = await put(destination, "d/key", b"1234")
+        copied = await destination.copy("d/key", "e/key", 4, original.etag)
+        assert (tmp_path / "e/key").stat().st_ino != (tmp_path / "d/key").stat().st_ino
+        assert copied.etag != original.etag
+        (tmp_path / "d/key").write_bytes(b"4321")
+        assert (tmp_path / "e/key").read_bytes() == b"1234"
+    assert names_below(tmp_path) == ["d", "e", "key", "key"]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOSPC])
+async def test_where_files_cannot_share_their_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def cannot(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    async with aclosing(LocalDestination(str(tmp_path))) as destination:
+        original = await put(destination, "key", b"1234")
+        monkeypatch.setattr(os, "copy_file_range", cannot)
+        if number == errno.ENOSPC:
+            with pytest.raises(Refused):
+                await destination.copy("key", "copy", 4, original.etag)
+            assert await listed(destination) == ["key"]
+        else:
+            await destination.copy("key", "copy", 4, original.etag)
+            assert (tmp_path / "copy").read_bytes() == b"1234"
+
+
+@pytest.mark.parametrize("change", ["replaced", "written over", "cut", "removed"])
+async def test_an_original_that_changes_while_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    key, share = tmp_path / "key", os.copy_file_range
+    monkeypatch.setattr(local_destination, "JOIN_STEP", 1000)
+
+    def changed(source: int, target: int, count: int, offset: int) -> int:
+        done = share(source, target, min(count, 500), offset)
+        match change:
+            case "replaced":
+                (tmp_path / "other").write_bytes(bytes(5000))
+                (tmp_path / "other").rename(key)
+            case "written over":
+                key.write_bytes(bytes(5000))
+            case "cut":
+                os.truncate(key, 100)
+            case "removed":
+                key.unlink(missing_ok=True)
+        return done
+
+    async with aclosing(LocalDestination(str(tmp_path))) as destination:
+        original = await put(destination, "key", b"x" * 5000)
+        await asyncio.sleep(0.02)
+        monkeypatch.setattr(os, "copy_file_range", changed)
+        with pytest.raises(NotFound):
+            await destination.copy("key", "copy", 5000, original.etag)
+        assert not (tmp_path / "copy").exists()
+    assert not [name for name in names_below(tmp_path) if name.endswith(".tmp")]
+
+
+async def test_a_link_is_no_original(tmp_path: Path) -> None:
+    async with aclosing(LocalDestination(str(tmp_path))) as destination:
+        original = await put(destination, "key", b"1234")
+        (tmp_path / "link").symlink_to(tmp_path / "key")
+        with pytest.raises(NotFound):
+            await destination.copy("link", "copy", 4, original.etag)

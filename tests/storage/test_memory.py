@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from asynccopy.errors import ChecksumMismatch, Refused
+from asynccopy.errors import ChecksumMismatch, Refused, SnapshotGone
 from asynccopy.model import ByteRange, PartReceipt
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from tests.suites.destination import Body, DestinationSuite
-from tests.suites.source import SourceSuite, entries_of
+from tests.suites.source import SourceSuite, entries_of, walk
 
 
 class TestMemorySource(SourceSuite):
     block_size = 4096
+    tells_open = has_snapshots = True
 
     @pytest.fixture
     async def source(self) -> AsyncIterator[Source]:
@@ -31,12 +32,31 @@ class TestMemorySource(SourceSuite):
             else:
                 self.tree.put(path, body)
 
+    async def append(self, path: str, data: bytes) -> None:
+        self.tree.append(path, data)
+
+    async def rename(self, path: str, to: str) -> None:
+        self.tree.rename(path, to)
+
+    async def remove(self, path: str) -> None:
+        self.tree.remove(path)
+
+    @asynccontextmanager
+    async def writing(self, path: str, data: bytes) -> AsyncIterator[None]:
+        self.tree.put(path, b"")
+        file_id = (await self.tree.status(path)).file_id
+        self.tree.append(path, data, close=False)
+        yield
+        (now,) = (at for at, status in (await walk(self.tree)).items() if status.file_id == file_id)
+        self.tree.close(now)
+
     def at(self, path: str) -> Source:
-        below = MemorySource(url=f"memory://source/{path}", block_size=self.block_size, page_size=self.page_size)
-        below._directories.clear()
-        for name, file in self.tree._files.items():
+        url = f"memory://source/{path}"
+        below = MemorySource(url=url, block_size=self.block_size, page_size=self.page_size, snapshots=False)
+        below.remove("")
+        for name, entry in self.tree._entries.items():
             if name == path or name.startswith(path + "/"):
-                below.put(name[len(path) :].lstrip("/"), file.body)
+                below._entries[name[len(path) :].lstrip("/")] = entry
         return below
 
 
@@ -102,3 +122,37 @@ async def test_a_reader_keeps_the_version_it_opened() -> None:
     buffer = bytearray(3)
     assert await reader.readinto(memoryview(buffer)) == 3
     assert buffer == b"old"
+
+
+async def test_directories_stay_when_the_last_file_goes_as_in_hdfs() -> None:
+    source = MemorySource({"a/b/c": b"1"})
+    source.remove("a/b/c")
+    assert [entry.path for entry in await entries_of(source, "a")] == ["a/b"]
+
+
+async def test_what_cannot_be_renamed() -> None:
+    source = MemorySource({"a/b": b"1", "c": b"2"})
+    for path, to in (("a", "a/d"), ("a", "c"), ("c", "a/b")):
+        with pytest.raises(ValueError, match="cannot become"):
+            source.rename(path, to)
+    assert sorted(source.files.items()) == [("a/b", b"1"), ("c", b"2")]
+
+
+async def test_a_tree_without_snapshots() -> None:
+    assert MemorySource(snapshots=False).snapshots is None
+
+
+async def test_a_snapshot_deleted_between_two_pages_of_a_diff() -> None:
+    source = MemorySource({"a": b"1", "b": b"2"}, page_size=1)
+    snapshots = source.snapshots
+    assert snapshots is not None
+    await snapshots.create("s")
+    source.remove("a")
+    source.remove("b")
+    await snapshots.create("t")
+    seen = []
+    with pytest.raises(SnapshotGone):
+        async for page in snapshots.diff("s", "t"):
+            seen += page
+            await snapshots.delete("s")
+    assert len(seen) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -9,7 +10,7 @@ import pytest
 
 from asynccopy.errors import NotFound, Transient
 from asynccopy.model import ByteRange
-from asynccopy.simulators.faults import Fault, Reset
+from asynccopy.simulators.faults import Delay, Fault, Reset, Status
 from asynccopy.simulators.namespace import TreeNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 from asynccopy.storage.interface import Source
@@ -18,6 +19,8 @@ from asynccopy.storage.registry import Settings, open_source
 from asynccopy.storage.webhdfs import datanodes
 from asynccopy.storage.webhdfs.datanodes import DataNodes
 from asynccopy.storage.webhdfs.messages import Redirect
+from asynccopy.storage.webhdfs.politeness import LEAST
+from asynccopy.storage.webhdfs.source import WebHdfsSource
 
 FILES = {f"d/{n}": b"%d" % n * (n + 1) for n in range(64)}
 LARGE = bytes(1 << 20) + b"!"
@@ -78,6 +81,64 @@ async def test_a_datanode_that_fails_is_left_alone_and_the_namenode_asked() -> N
         assert hdfs.counts["OPEN"] == 1
         assert await read(source, "d/2", 3) == b"222"
         assert hdfs.counts["OPEN"] > 1
+
+
+async def test_every_request_to_the_namenode_is_timed_and_no_other() -> None:
+    async with cluster() as (hdfs, source):
+        assert isinstance(source, WebHdfsSource)
+        seen: list[float] = []
+        source._client.latency = seen.append
+        hdfs.faults.append(Fault(Delay(0.2), op="OPEN"))
+        await source.status("large")
+        await source.list("d")
+        assert await read(source, "large", len(LARGE)) == LARGE
+        await source.checksum("large")  # asked of the DataNode that read the file
+        asked = sum(count for op, count in hdfs.counts.items() if "@" not in op)
+        assert len(seen) == asked == 3
+        assert seen[2] >= 0.2 > max(seen[:2])
+
+
+async def test_a_busy_namenode_is_asked_less_at_once_and_more_again_when_it_is_quick() -> None:
+    """What is counted is what it has to do at the same time; our own wait for a place is not its latency."""
+    async with cluster() as (hdfs, source):
+        assert isinstance(source, WebHdfsSource)
+        places = source._client._names.pool.places
+        ceiling = places.limit
+        most: list[int] = []
+
+        async def ask(count: int) -> None:
+            async def some() -> None:
+                for _ in range(count // 16):
+                    await source.status("large")
+                    most.append(places.taken)
+
+            async with asyncio.TaskGroup() as group:
+                for number in range(16):
+                    group.create_task(some(), name=f"asking {number}")
+
+        await ask(160)
+        assert places.limit == ceiling
+        hdfs.faults.append(Fault(Delay(0.12), times=None))
+        await ask(112)
+        assert places.limit == LEAST
+        most.clear()
+        await ask(16)
+        assert max(most) <= LEAST
+        hdfs.faults.clear()
+        await ask(320)
+        assert LEAST < places.limit < ceiling
+
+
+async def test_a_namenode_that_asks_for_less_is_heard() -> None:
+    async with cluster() as (hdfs, source):
+        assert isinstance(source, WebHdfsSource)
+        places = source._client._names.pool.places
+        ceiling = places.limit
+        hdfs.faults.append(Fault(Status(503), op="OPEN"))
+        with pytest.raises(Transient):
+            await read(source, "large", len(LARGE))
+        assert places.limit < ceiling
+        assert await read(source, "large", len(LARGE)) == LARGE
 
 
 def redirect(number: int, query: str = "op=OPEN&namenoderpcaddress=nn:8020&offset=0") -> Redirect:

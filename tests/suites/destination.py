@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import fastcrc.crc32
 import pytest
+from msgspec.structs import replace
 
 from asynccopy.errors import ChecksumMismatch, FileError, NameRefused, NotFound, ShortRead, UploadGone
 from asynccopy.model import MIB, ByteRange, ObjectMeta, PartReceipt
@@ -229,6 +230,102 @@ class DestinationSuite:
             for number, body in enumerate(bodies):
                 group.create_task(put(destination, key, body), name=f"put {number}")
         assert await content(destination, key) in bodies
+
+    # --- copy
+
+    @pytest.mark.parametrize("size", [0, 1, MIB + 1])
+    async def test_copy(self, destination: Destination, size: int) -> None:
+        key, to, body = destination.prefix + "d/key", destination.prefix + "e/copy", noise(size)
+        original = await put(destination, key, body)
+        said = await destination.copy(key, to, size, original.etag)
+        head = await destination.head(to)
+        assert head is not None
+        assert (said.key, said.size, said.etag) == (to, size, head.etag)
+        assert said.crc32c == head.crc32c
+        await self.assert_checksum(destination, head, body)
+        assert await content(destination, to) == body
+        assert await content(destination, key) == body
+        again = await destination.copy(to, destination.prefix + "third", size, said.etag)
+        assert again.size == size
+        assert len(await listed(destination)) == 3
+
+    async def test_copy_replaces(self, destination: Destination) -> None:
+        key, to = destination.prefix + "key", destination.prefix + "copy"
+        await put(destination, to, b"old, and longer")
+        original = await put(destination, key, b"new")
+        await destination.copy(key, to, 3, original.etag)
+        await destination.copy(key, to, 3, original.etag)
+        assert await content(destination, to) == b"new"
+
+    async def test_copy_of_another_object_writes_nothing(self, destination: Destination) -> None:
+        key, to = destination.prefix + "key", destination.prefix + "copy"
+        with pytest.raises(NotFound):
+            await destination.copy(key, to, 4, "0" * 32)
+        former = await put(destination, key, b"1234")
+        latter = await put(destination, key, b"4321")
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                await destination.copy(key, to, 4, former.etag)
+        assert await listed(destination) == [key]
+        assert (await destination.copy(key, to, 4, latter.etag)).size == 4
+        with pytest.raises(NotFound):
+            await destination.copy(key, to, 4, former.etag)
+        await destination.delete(key)
+        with pytest.raises(NotFound):
+            await destination.copy(key, to, 4, latter.etag)
+        assert await content(destination, to) == b"4321"
+
+    async def test_copy_of_what_came_in_parts(self, destination: Destination) -> None:
+        key, to = destination.prefix + "key", destination.prefix + "copy"
+        body, cuts = self.parts_of(destination, 2, last=7)
+        upload = await destination.create_upload(key)
+        parts = [await send(destination, key, upload, n, at, body[at:end]) for n, (at, end) in enumerate(cuts, start=1)]
+        original = await destination.complete_upload(key, upload, parts, crc32c(body))
+        await destination.copy(key, to, len(body), original.etag)
+        head = await destination.head(to)
+        assert head is not None
+        await self.assert_checksum(destination, head, body)
+        assert await content(destination, to) == body
+
+    async def test_copy_of_what_is_too_large_for_one_request(self, destination: Destination) -> None:
+        key, to = destination.prefix + "key", destination.prefix + "copy"
+        least = max(destination.limits.min_part, 64 * 1024)
+        body = noise(2 * least + 7)
+        original = await put(destination, key, body)
+        destination.limits = replace(destination.limits, max_part=least)
+        with pytest.raises(NotFound):
+            await destination.copy(key, to, len(body), "0" * 32)
+        assert await destination.head(to) is None
+        assert (await destination.copy(key, to, len(body), original.etag)).size == len(body)
+        assert await content(destination, to) == body
+        head = await destination.head(to)
+        assert head is not None
+        assert head.crc32c in (None, crc32c(body))
+        assert await destination.list_uploads(destination.prefix) == []
+
+    @pytest.mark.parametrize("name", NASTY_NAMES, ids=ascii)
+    async def test_copy_from_and_to_nasty_keys(self, destination: Destination, name: str) -> None:
+        key, to = f"{destination.prefix}from/{name}", f"{destination.prefix}to/{name}"
+        original = await put(destination, key, name.encode())
+        said = await destination.copy(key, to, original.size, original.etag)
+        assert said.key == to
+        assert await content(destination, to) == name.encode()
+        assert sorted(await listed(destination)) == sorted([key, to])
+
+    async def test_copy_of_an_empty_directory(self, destination: Destination) -> None:
+        key, to = destination.prefix + "d/empty/", destination.prefix + "e/empty/"
+        await put(destination, key, b"")
+        head = await destination.head(key)
+        assert head is not None
+        assert (await destination.copy(key, to, 0, head.etag)).size == 0
+        assert await destination.head(to) is not None
+
+    async def test_copy_to_a_key_too_long(self, destination: Destination) -> None:
+        key = destination.prefix + "key"
+        original = await put(destination, key, b"1")
+        long = destination.prefix + "k" * (destination.limits.max_key + 1 - len(destination.prefix))
+        with pytest.raises(NameRefused):
+            await destination.copy(key, long, 1, original.etag)
 
     # --- multipart
 

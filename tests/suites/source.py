@@ -14,21 +14,25 @@ A backend's test inherits ``SourceSuite`` and gives three things, here for a sou
 
         def at(self, path: str) -> Source:   # the same side, rooted at a path below
             return MySource(... + path)
+
+and the four small ones: ``append``, ``rename``, ``remove``, ``writing``. What a backend can do it says by
+``tells_open`` and ``has_snapshots``; of the latter the root is to be snapshottable, and the directories below are not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
 import fastcrc.crc32
 import pytest
 
-from asynccopy.errors import FileError, NotFound, NotThere, SourceChanged
-from asynccopy.model import MIB, ByteRange, FileStatus
-from asynccopy.storage.interface import Source
+from asynccopy.errors import FileError, NotFound, NotThere, SnapshotGone, SourceChanged
+from asynccopy.model import MIB, ByteRange, Change, FileStatus
+from asynccopy.storage.interface import Snapshots, Source
 from tests.suites import NASTY_NAMES, NFC, NFD
 
 
@@ -36,7 +40,10 @@ class SourceSuite:
     block_size = MIB
     """What ``fill`` writes in, and what a source without blocks is asked around. A multiple of 512."""
     page_size = 3
-    """The most entries in one page of ``source``."""
+    """The most entries in one page of ``source``, and of a snapshot diff."""
+    tells_open = False
+    """Whether it can tell that a file is being written."""
+    has_snapshots = False
 
     @pytest.fixture
     async def source(self) -> Source:
@@ -48,6 +55,22 @@ class SourceSuite:
 
     def at(self, path: str) -> Source:
         """A source like ``source``, whose root is ``path`` below that one's; the suite closes it."""
+        raise NotImplementedError
+
+    async def append(self, path: str, data: bytes) -> None:
+        """A writer appends to a file and closes it."""
+        raise NotImplementedError
+
+    async def rename(self, path: str, to: str) -> None:
+        """Move a file or directory to where nothing is, in a directory that is there."""
+        raise NotImplementedError
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, or a directory with all below it."""
+        raise NotImplementedError
+
+    def writing(self, path: str, data: bytes) -> AbstractAsyncContextManager[None]:
+        """A writer creates a file, has it open inside, and has written ``data`` and closed it afterwards."""
         raise NotImplementedError
 
     # --- check and status
@@ -319,6 +342,265 @@ class SourceSuite:
         assert not any(buffer), "somebody still writes into a buffer that was given back"
         assert await read(source, "file", ByteRange(0, len(body))) == body
 
+    # --- what a directory's modification time tells
+
+    async def test_a_directory_gets_younger_when_a_name_comes_or_goes(self, source: Source) -> None:
+        await self.fill({"d/file": b"1", "d/gone": b"2", "d/sub/x": b"3", "other": b"4"})
+        steps = {
+            "a file comes": lambda: self.fill({"d/new": b""}),
+            "a directory comes": lambda: self.fill({"d/new.d/": b""}),
+            "a file goes": lambda: self.remove("d/gone"),
+            "a directory goes": lambda: self.remove("d/sub"),
+            "renamed within": lambda: self.rename("d/file", "d/file2"),
+            "renamed out": lambda: self.rename("d/file2", "file2"),
+            "renamed in": lambda: self.rename("other", "d/other"),
+        }
+        for step, change in steps.items():
+            before = await source.status("d")
+            await asyncio.sleep(0.02)
+            await change()
+            after = await source.status("d")
+            assert after.modification_time > before.modification_time > 1_000_000_000_000, step
+            assert after.file_id == before.file_id, step
+            assert after in await entries_of(source, ""), step
+
+    async def test_a_directory_keeps_its_time_otherwise(self, source: Source) -> None:
+        """Hence what was appended is not found by looking at the times of directories."""
+        await self.fill({"d/file": b"1", "d/sub/x": b"3"})
+        before = await source.status("d")
+        await asyncio.sleep(0.02)
+        await self.append("d/file", b"more")
+        await self.fill({"d/sub/y": b""})
+        await self.rename("d/sub/y", "d/sub/z")
+        assert await source.status("d") == before
+        await self.rename("d", "e")
+        assert (await source.status("e")).version == before.version
+
+    # --- files being written
+
+    async def test_a_file_is_open_until_it_is_closed(self, source: Source) -> None:
+        await self.fill({"closed": b"1"})
+        async with self.writing("d/file", b"22"):
+            assert await source.is_open("d/file") == self.tells_open
+            assert not await source.is_open("closed")
+        assert not await source.is_open("d/file")
+        assert await read(source, "d/file", ByteRange(0, 2)) == b"22"
+        with pytest.raises(NotFound):
+            await source.is_open("missing")
+
+    # --- snapshots
+
+    async def snapshots(self, source: Source) -> Snapshots:
+        if source.snapshots is None or await source.snapshots.names() is None:
+            assert not self.has_snapshots
+            pytest.skip("has no snapshots")
+        return source.snapshots
+
+    async def test_snapshots_are_created_and_deleted(self, source: Source) -> None:
+        snapshots = await self.snapshots(source)
+        assert self.has_snapshots
+        assert await snapshots.names() == []
+        await snapshots.create("s-1")
+        await snapshots.create("s-1")
+        await snapshots.create("s-2 \u00fc%")
+        assert sorted(await snapshots.names() or ()) == ["s-1", "s-2 \u00fc%"]
+        await snapshots.delete("s-1")
+        await snapshots.delete("s-1")
+        assert await snapshots.names() == ["s-2 \u00fc%"]
+
+    async def test_a_directory_gets_younger_with_its_snapshots(self, source: Source) -> None:
+        snapshots = await self.snapshots(source)
+        for change in (snapshots.create, snapshots.delete):
+            before = await source.status("")
+            await asyncio.sleep(0.02)
+            await change("s")
+            assert (await source.status("")).modification_time > before.modification_time
+
+    async def test_not_every_directory_can_have_snapshots(self, source: Source) -> None:
+        await self.snapshots(source)
+        await self.fill({"d/file": b"1"})
+        async with aclosing(self.at("d")) as below:
+            assert below.snapshots is None or await below.snapshots.names() is None
+        async with aclosing(self.at("d/file")) as file:
+            assert file.snapshots is None or await file.snapshots.names() is None
+
+    async def test_a_snapshot_stays_as_it_was(self, source: Source) -> None:
+        snapshots = await self.snapshots(source)
+        tree = {"d/appended": b"1", "d/gone": b"22", "over": b"333", "d/sub/moved": b"4444"}
+        await self.fill(tree)
+        await snapshots.create("s")
+        old = {path: await source.status(path) for path in (*tree, "", "d", "d/sub")}
+        await self.append("d/appended", b"more")
+        await self.remove("d/gone")
+        await self.fill({"over": b"new", "came": b""})
+        await self.rename("d/sub", "e")
+        frozen = snapshots.at("s")
+        assert (frozen.url, frozen.name, frozen.snapshots) == (source.url, source.name, None)
+        assert await frozen.check() == old[""]
+        assert [entry.path for entry in await entries_of(frozen, "")] == ["d", "over"]
+        assert {entry.path for entry in await entries_of(frozen, "d")} == {"d/appended", "d/gone", "d/sub"}
+        for path, body in tree.items():
+            assert await frozen.status(path) == old[path]
+            assert await read(frozen, path, ByteRange(0, len(body))) == body
+            await self.assert_checksum(frozen, path, body)
+        assert (await source.status("e/moved")).version == old["d/sub/moved"].version
+        for path in ("came", "e/moved"):
+            with pytest.raises(NotFound):
+                await frozen.status(path)
+        await frozen.aclose()
+        assert (await source.status("over")).length == 3
+
+    async def test_a_snapshot_that_is_gone_is_no_empty_tree(self, source: Source) -> None:
+        snapshots = await self.snapshots(source)
+        await self.fill({"d/file": b"1"})
+        await snapshots.create("s")
+        frozen = snapshots.at("s")
+        assert (await frozen.status("d/file")).length == 1
+        await snapshots.delete("s")
+        for call in (
+            frozen.check(),
+            frozen.status("d/file"),
+            frozen.list(""),
+            frozen.open("d/file", ByteRange(0, 1)),
+            frozen.checksum("d/file"),
+            frozen.is_open("d/file"),
+        ):
+            with pytest.raises(SnapshotGone):
+                await call
+        await snapshots.create("t")
+        for older, newer in (("s", "t"), ("t", "s")):
+            with pytest.raises(SnapshotGone):
+                await diff_of(snapshots, older, newer)
+
+    async def test_a_diff(self, source: Source) -> None:
+        """As a real HDFS answers it."""
+        snapshots = await self.snapshots(source)
+        names = ("a", "d1/x", "d1/sub/y", "over", "app", "del", "ren", "out/lost")
+        await self.fill(dict.fromkeys(names, b"1"))
+        await snapshots.create("s")
+        await self.fill({"over": b"22", "made": b"", "newdir/deep/er": b"", "tmp": b""})
+        await self.append("app", b"more")
+        for path in ("del", "d1/x", "tmp"):
+            await self.remove(path)
+        for path, to in {"ren": "ren2", "d1": "d2", "d2/sub/y": "y-moved"}.items():
+            await self.rename(path, to)
+        await self.append("ren2", b"more")
+        await self.fill({"d2/new": b"", "d2/sub/z": b""})
+        await self.rename("d2/sub", "d2/sub2")
+        await self.remove("out")
+        await snapshots.create("t")
+        assert sorted(await diff_of(snapshots, "s", "t"), key=str) == sorted(
+            [
+                Change("modify", ""),
+                Change("create", "made"),
+                Change("create", "newdir"),
+                Change("create", "over"),
+                Change("delete", "over"),
+                Change("delete", "del"),
+                Change("modify", "app"),
+                Change("rename", "ren", "ren2"),
+                Change("modify", "ren"),
+                Change("rename", "d1", "d2"),
+                Change("modify", "d1"),
+                Change("create", "d1/new"),
+                Change("delete", "d1/x"),
+                Change("rename", "d1/sub", "d2/sub2"),
+                Change("modify", "d1/sub"),
+                Change("create", "d1/sub/z"),
+                Change("rename", "d1/sub/y", "y-moved"),
+                Change("delete", "out"),
+            ],
+            key=str,
+        )
+        assert await diff_of(snapshots, "t", "t") == []
+
+    async def test_a_diff_of_what_was_moved_out_of_a_directory_since_deleted(self, source: Source) -> None:
+        """Created or renamed: a real HDFS says either, as its pages happen to be cut."""
+        snapshots = await self.snapshots(source)
+        await self.fill({"out/moved": b"1", "out/lost": b"2"})
+        await snapshots.create("s")
+        await self.rename("out/moved", "kept")
+        await self.remove("out")
+        await snapshots.create("t")
+        changes = await diff_of(snapshots, "s", "t")
+        assert Change("delete", "out") in changes
+        assert (Change("create", "kept") in changes) != (Change("rename", "out/moved", "kept") in changes)
+
+    async def test_a_diff_of_any_names(self, source: Source) -> None:
+        snapshots = await self.snapshots(source)
+        await self.fill({f"old/{name}": b"" for name in NASTY_NAMES})
+        await snapshots.create("s")
+        for name in NASTY_NAMES:
+            await self.rename(f"old/{name}", f"new {name}"[:120])
+            await self.fill({f"{name}/file": b"", f"old/{name}": b"1"})
+        await snapshots.create("t")
+        changes = await diff_of(snapshots, "s", "t")
+        assert sorted(change.target for change in changes if change.kind == "rename") == sorted(
+            f"new {name}"[:120] for name in NASTY_NAMES
+        )
+        assert sorted(change.path for change in changes if change.kind == "create") == sorted(
+            [*NASTY_NAMES, *(f"old/{name}" for name in NASTY_NAMES)]
+        )
+
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_a_diff_names_all_that_differs(self, source: Source, seed: int) -> None:
+        """Both trees are walked, and each difference is to be found in the diff, and each line of it in the trees."""
+        snapshots = await self.snapshots(source)
+        chance = random.Random(seed)
+        await self.fill({f"{d}/{e}/{f}": b"x" for d in "abc" for e in "de" for f in "fgh"})
+        await self.change(source, chance, 10)
+        await snapshots.create("s0")
+        for number in range(1, 4):
+            await self.change(source, chance, 15)
+            await snapshots.create(f"s{number}")
+        for older, newer in (("s0", "s1"), ("s1", "s2"), ("s2", "s3"), ("s0", "s3")):
+            old, new = await walk(snapshots.at(older)), await walk(snapshots.at(newer))
+            changes = await diff_of(snapshots, older, newer)
+            assert len(set(changes)) == len(changes)
+            assert_explains(changes, old, new)
+
+    async def change(self, source: Source, chance: random.Random, count: int) -> None:
+        for number in range(count):
+            tree = await walk(source)
+            files = sorted(path for path, status in tree.items() if not status.is_directory)
+            directories = sorted(path for path, status in tree.items() if status.is_directory)
+            fresh = f"{chance.choice(directories)}/{chance.choice('fghijkl')}{number}".lstrip("/")
+            victim = chance.choice([*files, *(path for path in directories if path)])
+            match chance.randrange(6):
+                case 0:
+                    await self.fill({fresh: b"new"})
+                case 1:
+                    await self.fill({chance.choice(files): b"replaced"})
+                case 2:
+                    await self.append(chance.choice(files), b"more")
+                case 3:
+                    await self.remove(chance.choice(files))
+                case 4:
+                    await self.fill({f"{fresh}/below": b"new"})
+                case 5 if not fresh.startswith(victim + "/"):
+                    await self.rename(victim, fresh)
+
+    async def test_of_a_file_that_was_open_no_diff_speaks(self, source: Source) -> None:
+        """And the snapshot shows it as it goes on. So it must be remembered by who meets it open."""
+        snapshots = await self.snapshots(source)
+        async with self.writing("file", b"22"):
+            await snapshots.create("s")
+            assert await snapshots.at("s").is_open("file")
+        assert not await snapshots.at("s").is_open("file")
+        assert (await snapshots.at("s").status("file")).length == 2
+        await snapshots.create("t")
+        assert await diff_of(snapshots, "s", "t") == []
+
+    async def test_an_open_file_of_a_snapshot_is_known_by_any_name(self, source: Source) -> None:
+        snapshots = await self.snapshots(source)
+        async with self.writing("file", b"22"):
+            await snapshots.create("s")
+            await self.rename("file", "renamed")
+            assert await snapshots.at("s").is_open("file")
+        assert not await snapshots.at("s").is_open("file")
+        await self.remove("renamed")
+        assert not await snapshots.at("s").is_open("file")
+
     # --- a file as the root
 
     async def test_a_single_file_as_the_root(self, source: Source) -> None:
@@ -383,6 +665,52 @@ async def pages_of(source: Source, path: str, after: str = "") -> list[list[File
 
 async def entries_of(source: Source, path: str, after: str = "") -> list[FileStatus]:
     return [entry for page in await pages_of(source, path, after) for entry in page]
+
+
+async def walk(source: Source) -> dict[str, FileStatus]:
+    """Everything in a tree, by path."""
+    found = {"": await source.status("")}
+    directories = [""]
+    while directories:
+        for entry in await entries_of(source, directories.pop()):
+            found[entry.path] = entry
+            if entry.is_directory:
+                directories.append(entry.path)
+    return found
+
+
+async def diff_of(snapshots: Snapshots, older: str, newer: str) -> list[Change]:
+    return [change async for page in snapshots.diff(older, newer) for change in page]
+
+
+def assert_explains(changes: list[Change], old: dict[str, FileStatus], new: dict[str, FileStatus]) -> None:
+    """``changes`` name each difference between two trees, and nothing else."""
+    now = {status.file_id: path for path, status in new.items()}
+
+    def there(path: str) -> str:
+        """Where a path of the diff is in the new tree: its directory is known by its id."""
+        directory, _, name = path.rpartition("/")
+        return f"{now[old[directory].file_id]}/{name}".lstrip("/")
+
+    came = {there(change.path) for change in changes if change.kind == "create"}
+    came |= {change.target for change in changes if change.kind == "rename"}
+    went = {change.path for change in changes if change.kind in ("delete", "rename")}
+    grew = {now.get(old[change.path].file_id) for change in changes if change.kind == "modify"}
+    assert came <= new.keys()
+    assert went <= old.keys()
+    for change in changes:
+        if change.kind == "rename":
+            assert new[change.target].file_id == old[change.path].file_id
+        elif change.kind == "delete":
+            assert old[change.path].file_id not in now
+    for path, status in new.items():
+        before = old.get(path)
+        if not status.is_directory and (before is None or before.version != status.version):
+            assert any(path == place or path.startswith(place + "/") for place in came) or path in grew, path
+    for path, status in old.items():
+        after = new.get(path)
+        if not status.is_directory and (after is None or after.file_id != status.file_id):
+            assert any(path == place or path.startswith(place + "/") for place in went), path
 
 
 def noise(size: int) -> bytes:

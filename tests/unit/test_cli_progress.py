@@ -17,7 +17,7 @@ from asynccopy.cli.journal import guarded
 from asynccopy.cli.progress import Meter, shown
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.errors import Interrupted, PermissionDenied, Unreachable, UsageError
-from asynccopy.mirror.progress import Progress
+from asynccopy.mirror.progress import Flight, Progress
 from asynccopy.model import MIB
 
 
@@ -27,7 +27,8 @@ def half_way() -> Progress:
     progress.skipped_files, progress.skipped_bytes = 20, 20 * MIB
     progress.copied_files, progress.copied_bytes = 30, 30 * MIB
     progress.moved_bytes = 40 * MIB
-    progress.in_flight["a"] = [10 * MIB, 20 * MIB]
+    progress.took_off("a", 20 * MIB)
+    progress.in_flight["a"].moved = 10 * MIB
     return progress
 
 
@@ -74,7 +75,7 @@ async def test_a_terminal_shows_what_is_in_flight(monkeypatch: pytest.MonkeyPatc
 
     terminal = sys.stderr
     progress = half_way()
-    progress.in_flight = {f"[bold]{n}\x1b]0;owned\x07": [n, 10] for n in range(9)}
+    progress.in_flight = {f"[bold]{n}\x1b]0;owned\x07": Flight(10, 0.0, n) for n in range(9)}
     progress.failed("lost\n", 5, PermissionDenied("no\x1b"))
     with shown(progress, quiet=False):
         await asyncio.sleep(0.4)

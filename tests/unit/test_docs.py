@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 import tomli
+from msgspec import Struct
 
 from asynccopy import config, errors
 from asynccopy.cli.main import cli
@@ -85,22 +87,85 @@ def test_defaults_of_numbers_and_choices_are_as_told() -> None:
             assert rows[parameter.opts[0]][1].strip("`") == str(parameter.default)
 
 
-@pytest.mark.parametrize("kind", [config.WebHdfsEndpoint, config.S3Endpoint], ids=["webhdfs", "s3"])
-def test_every_key_of_the_file_is_documented_and_shown(kind: type) -> None:
-    tag = str(kind.__struct_config__.tag)  # type: ignore[attr-defined]  # a msgspec Struct
-    told = {cells[1].strip("`") for cells in _rows(CONFIGURATION, tag)}
-    example = (ROOT / "config.example.toml").read_text(encoding="utf-8")
-    fields = set(kind.__struct_fields__)  # type: ignore[attr-defined]
-    assert told == fields
-    assert {field for field in fields if not re.search(rf"^{field} = ", example, re.MULTILINE)} <= {"url"}
-    assert "`[endpoints.NAME]`" in CONFIGURATION
+TABLES: dict[str, type[Struct]] = {
+    "[daemon]": config.Daemon,
+    '[endpoints.NAME]` with `type = "webhdfs"': config.WebHdfsEndpoint,
+    '[endpoints.NAME]` with `type = "s3"': config.S3Endpoint,
+    "[mirrors.NAME]": config.MirrorConfig,
+    "[webhooks.NAME]": config.WebhookConfig,
+}
+EXAMPLE = (ROOT / "config.example.toml").read_text(encoding="utf-8")
+
+
+def _keys(table: str) -> dict[str, str]:
+    """The keys that configuration.md has of a table, and the default it tells of each, "" for none."""
+    found = re.search(rf"^### `{re.escape(table)}`\n(.*?)(?=^##|\Z)", CONFIGURATION, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"configuration.md has no section about {table}"
+    return {cells[0].strip("`"): cells[1].strip("`") for cells in _rows(found[1], "`.*`")}
+
+
+def _shown(kind: type[Struct]) -> dict[str, str]:
+    """The keys that config.example.toml shows of a table, also those that are commented out, and their values."""
+    found: dict[str, str] = {}
+    for title, text in re.findall(r"^\[([\w.]+)\]\n(.*?)(?=^\[|\Z)", EXAMPLE, re.MULTILINE | re.DOTALL):
+        tag = kind.__struct_config__.tag
+        if title.partition(".")[0] not in TABLE_OF[kind] or (tag is not None and f'type = "{tag}"' not in text):
+            continue
+        for comment, key, value in re.findall(r"^(#[^\n]*)\n(?:# )?(\w+) = (.*)$", text, re.MULTILINE):
+            assert len(comment) > 10, f"{title}: {key} lacks a comment above it"
+            found[key] = value
+    return found
+
+
+TABLE_OF = {kind: re.findall(r"\w+", title)[0] for title, kind in TABLES.items()}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_key_of_the_file_is_documented_and_shown(table: str) -> None:
+    fields = set(TABLES[table].__struct_fields__)
+    assert set(_keys(table)) == fields
+    assert set(_shown(TABLES[table])) == fields
+
+
+LEAST: dict[type[Struct], dict[str, object]] = {
+    config.Daemon: {},
+    config.WebHdfsEndpoint: {"type": "webhdfs", "url": "http://nn"},
+    config.S3Endpoint: {"type": "s3", "bucket": "b"},
+    config.MirrorConfig: {"source": "/a", "destination": "/b"},
+    config.WebhookConfig: {"url_file": "f"},
+}
+
+
+def _read(kind: type[Struct], keys: dict[str, object]) -> config.Config:
+    """A configuration of one table, with what it must have and these keys."""
+    table = {**LEAST[kind], **keys}
+    return config.parse({TABLE_OF[kind]: table if kind is config.Daemon else {"x": table}}, "f", {})
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_defaults_of_keys_are_as_told_and_shown(table: str) -> None:
+    kind, told, shown = TABLES[table], _keys(table), _shown(TABLES[table])
+    commented_out = set(re.findall(r"^# (\w+) = ", EXAMPLE, re.MULTILINE))
+    for field in msgspec.structs.fields(kind):
+        if told[field.name]:
+            assert _read(kind, tomli.loads(f"{field.name} = {told[field.name]}")) == _read(kind, {}), field.name
+        else:
+            assert field.required or field.default in (None, "", ()), field.name
+        if field.name in commented_out and told[field.name]:
+            assert shown[field.name] == told[field.name]
+
+
+def test_the_keys_that_a_reload_applies_are_told() -> None:
+    told = re.search(r"^A reload applies ([^;]*?) at once", CONFIGURATION, re.MULTILINE)
+    assert told is not None
+    assert set(re.findall(r"`(\w+)`", told[1])) == config.LIVE
 
 
 def test_every_environment_variable_is_documented() -> None:
     used: set[str] = set()
     for path in (ROOT / "asynccopy").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        used |= set(re.findall(r"\"((?:AWS|HADOOP|XDG|ASYNCCOPY)_[A-Z0-9_]+)\"", text))
+        used |= set(re.findall(r"\"((?:AWS|HADOOP|XDG|ASYNCCOPY)_[A-Z0-9_]+|[A-Z]+_DIRECTORY)\"", text))
     assert len(used) > 8
     assert {name for name in used if f"`{name}`" not in CONFIGURATION} == set()
 
@@ -156,7 +221,10 @@ def test_every_module_that_the_architecture_names_is_there() -> None:
 
 def test_the_layers_are_those_that_are_enforced() -> None:
     project = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    enforced = [set(layer.split(" | ")) for layer in project["tool"]["importlinter"]["contracts"][0]["layers"]]
+    enforced = [
+        {name.strip("()") for name in layer.split(" | ")}
+        for layer in project["tool"]["importlinter"]["contracts"][0]["layers"]
+    ]
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     told = [set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", cells[1]))) for cells in _rows(text, r"\d")]
     assert told == enforced

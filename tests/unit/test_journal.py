@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +22,10 @@ def file(path: str, length: int = 10, time: int = 1000, file_id: int = 1) -> Fil
     return FileStatus(path, length, time, file_id, False, 128)
 
 
+def folder(path: str, time: int = 1000, file_id: int = 1) -> FileStatus:
+    return FileStatus(path, 0, time, file_id, is_directory=True)
+
+
 async def opened(path: Path) -> Journal:
     return await Journal.open(path, source="webhdfs://nn/src", destination="s3://bucket/dst")
 
@@ -33,11 +37,13 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-async def listed(journal: Journal, files: list[FileStatus], selection: str = "all") -> None:
-    """A pass whose root directory holds these files."""
+async def listed(
+    journal: Journal, files: list[FileStatus], selection: str = "all", others: Sequence[FileStatus] = ()
+) -> None:
+    """A pass whose root directory holds these files, and others that are not selected."""
     await journal.begin_pass(selection)
     (root,) = await journal.pending_directories(10)
-    await journal.record_page(root.id, files, [], None)
+    await journal.record_page(root.id, files, [], None, others)
     await journal.listing_done()
 
 
@@ -86,7 +92,7 @@ async def test_an_unfinished_pass_goes_on_from_its_cursors(tmp_path: Path) -> No
     assert await journal.begin_pass("all") is False
     (root,) = await journal.pending_directories(10)
     assert root == Directory(root.id, "", "")
-    await journal.record_page(root.id, [file("a"), file("b")], ["d"], "b")
+    await journal.record_page(root.id, [file("a"), file("b")], [folder("d")], "b")
     await journal.close()
 
     journal = await opened(tmp_path / "journal")
@@ -117,8 +123,9 @@ async def test_a_finished_pass_or_another_selection_begins_anew(journal: Journal
 
 
 async def test_what_a_new_pass_meets_again(journal: Journal) -> None:
-    await finished(journal, [file("same", 1), file("grown", 2), file("gone", 3)])
-    await listed(journal, [file("failed", 4), file("left", 5)], "part")
+    before = [file("same", 1), file("grown", 2), file("gone", 3)]
+    await finished(journal, before)
+    await listed(journal, [file("failed", 4), file("left", 5)], "part", others=before)
     ids = {pending.status.path: pending.id for pending in await journal.pending(0, 10)}
     await journal.failed(ids["failed"], "PermissionDenied", "no", "ask")
 
@@ -142,8 +149,12 @@ async def test_what_a_new_pass_meets_again(journal: Journal) -> None:
     assert await journal.failures(10) == []
 
     await journal.finish_pass(True)
-    assert "left" not in await states(journal)
-    assert (await journal.totals()).done_files == 2
+    assert set(await states(journal)) == {"same", "grown", "failed", "new"}
+    assert (await journal.totals()).done_files == 1
+    gone = {file.path: file for file in await journal.gone(0, 10)}
+    assert set(gone) == {"gone", "left"}
+    assert gone["gone"].evidence == EVIDENCE and gone["gone"].version == file("gone", 3).version
+    assert gone["left"].evidence == Evidence("")
 
 
 @pytest.mark.parametrize("change", [file("f", 11), file("f", 10, 1001), file("f", 10, 1000, 2)])
@@ -157,7 +168,8 @@ async def test_each_element_of_the_version_counts_and_voids_the_evidence(journal
         change.modification_time,
         change.file_id,
     )
-    assert (row.method, row.source_checksum, row.object_checksum, row.etag, row.done_at) == ("", "", "", "", 0)
+    assert (row.method, row.source_checksum, row.object_checksum, row.done_at) == ("", "", "", 0)
+    assert row.etag == EVIDENCE.etag  # still the object's at the destination
 
 
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 127, 200])
@@ -194,10 +206,10 @@ async def test_a_directory_is_listed_once_per_pass(journal: Journal) -> None:
     for number in (1, 2):
         await journal.begin_pass("all")
         (root,) = await journal.pending_directories(10)
-        await journal.record_page(root.id, [], ["d"], "d")
+        await journal.record_page(root.id, [], [folder("d")], "d")
         child = (await journal.pending_directories(10))[1]
         await journal.record_page(child.id, [file("d/f", number)], [], None)
-        await journal.record_page(root.id, [], ["d"], None)  # met again, by a page that overlaps
+        await journal.record_page(root.id, [], [folder("d")], None)  # met again, by a page that overlaps
         assert await journal.pending_directories(10) == []
         await journal.finish_pass(True)
 
@@ -205,13 +217,13 @@ async def test_a_directory_is_listed_once_per_pass(journal: Journal) -> None:
 async def test_directories_that_vanished_are_forgotten_and_may_come_back(journal: Journal) -> None:
     await journal.begin_pass("all")
     (root,) = await journal.pending_directories(10)
-    await journal.record_page(root.id, [], ["d"], None)
+    await journal.record_page(root.id, [], [folder("d")], None)
     await journal.finish_pass(True)
     await listed(journal, [])
     await journal.finish_pass(True)
     await journal.begin_pass("all")
     assert [d.path for d in await journal.pending_directories(10)] == [""]
-    await journal.record_page(root.id, [], ["d"], None)
+    await journal.record_page(root.id, [], [folder("d")], None)
     assert [d.path for d in await journal.pending_directories(10)] == ["d"]
 
 
@@ -240,9 +252,9 @@ async def test_every_legal_name_comes_back_exactly_and_apart(journal: Journal, d
     await journal.begin_pass("all")
     (place,) = await journal.pending_directories(1)
     if directory:
-        await journal.record_page(place.id, [], [directory.split("/")[0]], None)
+        await journal.record_page(place.id, [], [folder(directory.split("/")[0])], None)
         (place,) = await journal.pending_directories(1)
-        await journal.record_page(place.id, [], [directory], None)
+        await journal.record_page(place.id, [], [folder(directory)], None)
         (place,) = await journal.pending_directories(1)
     paths = [f"{directory}/{name}" if directory else name for name in NAMES]
     await journal.record_page(place.id, [file(path, number) for number, path in enumerate(paths)], [], None)
@@ -255,7 +267,7 @@ async def test_every_legal_name_comes_back_exactly_and_apart(journal: Journal, d
 async def test_an_empty_directory_is_a_row_whose_path_ends_in_a_slash(journal: Journal) -> None:
     await journal.begin_pass("all")
     (root,) = await journal.pending_directories(1)
-    await journal.record_page(root.id, [], ["a"], None)
+    await journal.record_page(root.id, [], [folder("a")], None)
     (directory,) = await journal.pending_directories(1)
     marker = FileStatus("a/", 0, 5, 6, is_directory=True)
     await journal.record_page(directory.id, [marker], [], None)
@@ -367,15 +379,16 @@ async def test_totals_equal_a_walk_over_the_rows(journal: Journal, tmp_path: Pat
     await journal.failed(ids["d"], "NotFound", "", "")
     await journal.changed(ids["e"], file("e", 128))
     await journal.vanished(ids["f"])
-    assert await journal.totals() == Totals(2, 136, 2, 6, 1, 16, 0, 0)
+    assert await journal.totals() == Totals(2, 136, 1, 2, 1, 16, 0, 0)
+    assert await journal.gone_count() == (1, 4)  # c; of f no object is known
     await journal.begin_pass("other")
-    assert await journal.totals() == Totals(0, 0, 2, 6, 0, 0, 3, 152)
+    assert await journal.totals() == Totals(0, 0, 1, 2, 0, 0, 3, 152)
     with closing(sqlite3.connect(tmp_path / "journal")) as raw:
         walked = raw.execute("SELECT state, count(*), sum(length) FROM files GROUP BY state").fetchall()
-        kept = raw.execute("SELECT * FROM counts WHERE files > 0").fetchall()
+        kept = raw.execute("SELECT * FROM counts WHERE files > 0 AND state < 4").fetchall()
     assert walked == kept
     await journal.finish_pass(True)
-    assert await journal.totals() == Totals(0, 0, 2, 6, 0, 0, 0, 0)
+    assert await journal.totals() == Totals(0, 0, 1, 2, 0, 0, 0, 0)
 
 
 # --- the part log -------------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ async def test_damage_met_while_working_is_named_and_ends_the_writing(tmp_path: 
     await database.write(lambda c: c.executemany(INSERT, [(f"{n}" + "x" * 500,) for n in range(2000)]).rowcount)
     await database.close()
     content = path.read_bytes()
-    path.write_bytes(content[:8192] + b"\xa5" * (len(content) - 8192))
+    path.write_bytes(content[:131072] + b"\xa5" * (len(content) - 131072))
 
     database = await Database.open(path)
     with pytest.raises(JournalError) as caught:

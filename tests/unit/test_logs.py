@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from asynccopy.logs import configure, printable, redact
+from asynccopy import logs
+from asynccopy.logs import bound, configure, hide, log, printable, redact
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +118,73 @@ structlog.get_logger().warning("that")
     own, direct = map(json.loads, (tmp_path / "events").read_text().splitlines())
     assert (own["event"], own["level"], own["token"]) == ("this", "warning", "[redacted]")
     assert direct["event"] == "that"
+
+
+@pytest.mark.parametrize("word", ["access_token", "sign", "oss_access_key_secret"])
+def test_secrets_of_a_url_go(word: str) -> None:
+    assert redact(f"https://robot/send?a=b&{word}=hunter2&c=d") == f"https://robot/send?a=b&{word}=[redacted]&c=d"
+
+
+@pytest.fixture
+def _nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_hidden", [])
+
+
+@pytest.mark.usefixtures("_nothing_hidden")
+def test_what_is_hidden_goes_wherever_it_stands(tmp_path: Path) -> None:
+    hide("/services/hunter2")
+    hide("https://hooks.example/services/hunter2")
+    hide("short")
+    configure(file=tmp_path / "events")
+    log.warning(
+        "cannot post to https://hooks.example/services/hunter2",
+        cause=OSError("GET /services/hunter2 failed"),
+        words="a short text",
+    )
+    event = json.loads((tmp_path / "events").read_text())
+    assert event["event"] == "cannot post to [redacted]"
+    assert event["cause"] == "GET [redacted] failed"
+    assert event["words"] == "a short text"
+
+
+def test_json_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(json=True, verbose=True)
+    log.info("scanned", files=5, path="a\n\x1b\udcff", token="hunter2")
+    log.tell(logging.DEBUG, "not this")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    event = json.loads(lines[0])
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {
+        "event": "scanned",
+        "level": "info",
+        "files": 5,
+        "path": "a\n\x1b\udcff",
+        "token": "[redacted]",
+    }
+
+
+async def test_a_mirrors_fields_are_on_all_that_it_tells(tmp_path: Path) -> None:
+    configure(file=tmp_path / "events")
+
+    async def mirror(name: str) -> None:
+        with bound(mirror=name):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(file(name), name=f"a file of {name}")
+
+    async def file(name: str) -> None:
+        await asyncio.sleep(0)
+        log.warning("told", by=name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(mirror("a"), name="a")
+        group.create_task(mirror("b"), name="b")
+    log.warning("outside", by="nobody")
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert [(event.get("mirror"), event["by"]) for event in events] == [("a", "a"), ("b", "b"), (None, "nobody")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full here")
+def test_a_full_disk_ends_nothing() -> None:
+    configure(file=Path("/dev/full"))
+    log.warning("lost")

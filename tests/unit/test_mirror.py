@@ -213,7 +213,7 @@ async def test_a_directory_is_listed_once_though_another_worker_looked_meanwhile
 
 
 async def test_names_that_are_no_unicode_are_failed_by_name(job: Job) -> None:
-    job.source._files["bad\udc80"] = job.source._files["a"]
+    job.source.put("bad\udc80", b"1")
 
     from asynccopy.storage.memory import source as module
 
@@ -297,7 +297,7 @@ async def test_files_that_change_under_way_arrive_in_a_whole_version_or_are_name
         job.destination._objects.pop("g/h", None)
         progress = await job.run(step)
         found = job.destination.objects.get("g/h")
-        now = job.source._files["g/h"].body if "g/h" in job.source._files else None
+        now = job.source.files.get("g/h")
         if [failure.path for failure in progress.failures] == ["g/h"]:
             assert change == "remove"
             assert found is None

@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 
-from asynccopy.errors import CredentialsRefused, FileError, NotThere, PermissionDenied, Refused, ShortRead, SideError
+from asynccopy.errors import (
+    CredentialsRefused,
+    FileError,
+    NotFound,
+    NotThere,
+    PermissionDenied,
+    Refused,
+    ShortRead,
+    SideError,
+)
 from asynccopy.model import MIB, ByteRange, ObjectMeta, ObjectPage, PartReceipt, PartReply
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.local.paths import MAX_PATH, STAGING, key_path, path_of, url_of
@@ -181,6 +190,37 @@ class LocalDestination:
         with told(key, READING):
             path = await in_thread(self._locate, key)
         return await LocalReader.open(path, key, range)
+
+    async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
+        """Where the file system can share blocks between files (btrfs, XFS), nothing is copied but their addresses."""
+        with told(to, WRITING):
+            await in_thread(self._must_be, key, size, etag)
+            if key.endswith("/"):
+                return await in_thread(self._put, to, b"")
+            path = await in_thread(self._locate, key)
+            await in_thread(make_directories, self._uploads.directory)
+            staged = StagedFile(self._uploads.directory)
+            try:
+                await in_thread(staged.open)
+                for offset in range(0, size, JOIN_STEP):
+                    piece = ByteRange(offset, min(JOIN_STEP, size - offset))
+                    await in_thread(self._append, staged, path, piece, key, size, etag)
+                await in_thread(self._must_be, key, size, etag)  # all pieces were one file's
+                return _meta(to, await in_thread(self._publish, to, staged))
+            finally:
+                await in_thread(staged.discard)
+
+    def _must_be(self, key: str, size: int, etag: str) -> None:
+        held = self._head(key)
+        if held is None or (held.size, held.etag) != (size, etag):
+            raise NotFound(f"{key!r}: not the file that was to be copied")
+
+    def _append(self, staged: StagedFile, path: str, piece: ByteRange, key: str, size: int, etag: str) -> None:
+        try:
+            staged.append_range(path, piece)
+        except OSError:
+            self._must_be(key, size, etag)  # cut or removed meanwhile
+            raise
 
     async def delete(self, key: str) -> None:
         with told(key, WRITING):

@@ -120,6 +120,14 @@ class LocalSource:
         await self.status(path)
         return None
 
+    async def is_open(self, path: str) -> bool:
+        await self.status(path)
+        return False
+
+    @property
+    def snapshots(self) -> None:
+        return None
+
     async def aclose(self) -> None:
         self._listings.clear()
 

@@ -8,6 +8,8 @@ import uuid
 
 from asynccopy.model import ByteRange
 
+_CANNOT_SHARE = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+
 
 class StagedFile:
     """A file written out of sight, then published under its name by a rename, or discarded.
@@ -28,17 +30,25 @@ class StagedFile:
             view = view[os.write(self._file, view) :]
 
     def append_range(self, path: str, range: ByteRange) -> None:
-        """Append a range of another file, inside the kernel."""
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        """Append a range of another file, inside the kernel; file systems that can, share the blocks instead."""
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             offset = range.offset
             while offset < range.end:
-                count = os.sendfile(self._file, source, offset, range.end - offset)
+                count = self._take(source, offset, range.end - offset)
                 if not count:
                     raise OSError(errno.EIO, "ended too early", path)
                 offset += count
         finally:
             os.close(source)
+
+    def _take(self, source: int, offset: int, size: int) -> int:
+        try:
+            return os.copy_file_range(source, self._file, size, offset)
+        except OSError as error:
+            if error.errno not in _CANNOT_SHARE:
+                raise
+        return os.sendfile(self._file, source, offset, size)
 
     def publish(self, target: str) -> os.stat_result:
         """Bytes first, then the name, then the directory that holds the name: each on the disk before the next."""

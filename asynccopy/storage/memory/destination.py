@@ -125,6 +125,15 @@ class MemoryDestination:
             raise NotFound(f"{key!r} does not exist")
         return MemoryReader(self._objects[key].body, range)
 
+    async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
+        self._check_key(to)
+        stored = self._objects.get(key)
+        if stored is None or (stored.meta.size, stored.meta.etag) != (size, etag):
+            raise NotFound(f"{key!r}: not the object that was to be copied")
+        meta = ObjectMeta(to, size, etag, stored.meta.crc32c, time.time_ns() // 1_000_000)
+        self._objects[to] = _Object(stored.body, meta)
+        return meta
+
     async def delete(self, key: str) -> None:
         self._objects.pop(key, None)
 

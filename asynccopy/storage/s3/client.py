@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Final
 
-from asynccopy.errors import NotFound, ServerTrouble, UploadGone
+from asynccopy.errors import NotFound, Refused, ServerTrouble, UploadGone
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import PartBody, Reader
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
@@ -40,13 +40,23 @@ class ClockCorrected(ServerTrouble):
     """The store refused a request for its date; the same request, sent again, carries the right one."""
 
 
+class PreconditionFailed(Refused):
+    """The condition in the request is not met; nothing was done."""
+
+
 class S3Client:
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
     A refusal for a wrong clock is raised as ClockCorrected, and the next request is dated by the store's clock.
     """
 
-    def __init__(self, bucket: str, settings: S3Settings, credentials: CredentialChain | None = None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        settings: S3Settings,
+        credentials: CredentialChain | None = None,
+        latency: Callable[[float], None] | None = None,
+    ) -> None:
         self.bucket = bucket
         self.address = Address.of(bucket, settings)
         self._sign_payload = settings.sign_payload
@@ -54,6 +64,7 @@ class S3Client:
         self._credentials = credentials or CredentialChain()
         # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
         self._door = HttpDoor(connections=settings.connections, reset=True)
+        self._door.observe = latency
         self._skew = 0.0
 
     def subject(self, key: str | None) -> str:
@@ -143,7 +154,8 @@ class S3Client:
             return response
         if response.status == 403:
             self._correct_clock(response, key)
-        raise refusal(response.status, response.headers, response.body, self.subject(key))
+        error = refusal(response.status, response.headers, response.body, self.subject(key))
+        raise PreconditionFailed(error.message) if response.status == 412 else error
 
     def _correct_clock(self, response: Response, key: str | None) -> None:
         """A refusal may be about our clock; the answer to a HEAD cannot even say so. Its date does."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -30,6 +30,7 @@ from asynccopy.storage.http import NoBytes, Response
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.s3.bodies import Md5Body
 from asynccopy.storage.s3.client import LONG_HASH, ClockCorrected, S3Client
+from asynccopy.storage.s3.copies import Copies
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import (
     CRC32C_HEADER,
@@ -46,7 +47,7 @@ from asynccopy.storage.s3.messages import (
     read_uploads,
     write_completion,
 )
-from asynccopy.storage.s3.probe import DECLARATION, abort, probe
+from asynccopy.storage.s3.probe import ALGORITHM, DECLARATION, abort, probe
 from asynccopy.storage.s3.settings import S3Settings
 
 COMPLETE_PATIENCE: Final = 300.0
@@ -71,14 +72,16 @@ class S3Destination:
         settings: S3Settings,
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
+        latency: Callable[[float], None] | None = None,
     ) -> None:
         bucket, prefix = _split(url)
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self.limits = UploadLimits()
-        self._client = S3Client(bucket, settings, credentials)
+        self._client = S3Client(bucket, settings, credentials, latency)
         self._capabilities = capabilities
         self._probing = asyncio.Lock()
+        self._copies = Copies(self._client)
 
     # --- what the store can do -----------------------------------------------------------------------------------
 
@@ -171,6 +174,33 @@ class S3Destination:
             length = answer.headers.get("content-length", "an unknown number of")
             raise Refused(f"{self._client.subject(key)}: {length} bytes instead of the {range.length} asked for")
         return answer
+
+    async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
+        """CopyObject, or a multipart upload beyond ``limits.max_part`` (5 GiB), of which no CRC-32C is known.
+
+        Where the store does not heed the condition on the ETag, the object is looked at first: what replaces it between
+        that look and the copy is copied in its place, and told by its size, ETag or checksum alone. ``key`` must not be
+        ``to``: S3 refuses that. Raises also Refused where the store cannot copy.
+        """
+        check_key(to, self.limits.max_key)
+        large = size > self.limits.max_part
+        if large or not size or not self._copies.heeded:
+            held = await self.head(key)
+            if held is None or (held.size, held.etag) != (size, etag):
+                raise self._copies.changed(key)
+        if not size:  # versitygw copies no key that ends in a slash
+            return await self.put(to, b"", 0)
+        if large:
+            await self._copies.in_parts(key, to, size, etag, self.limits)
+        else:
+            capable = (self._capabilities or await self._probed()).checksum == "CRC32C"
+            told, crc32c = await self._copies.whole(key, to, etag, [ALGORITHM] if capable else ())
+            if told and crc32c is not None:
+                return ObjectMeta(to, size, told, crc32c)
+        copied = await self.head(to)
+        if copied is None or copied.size != size:
+            raise ServerTrouble(f"{self._client.subject(to)}: copied, yet not there with {size} bytes")
+        return copied
 
     async def delete(self, key: str) -> None:
         try:

@@ -181,7 +181,10 @@ def _milliseconds(text: str | None) -> int:
 
 
 class Completion(Struct, frozen=True):
-    """What a CompleteMultipartUpload answer says; some stores leave the ETag empty and send no checksum."""
+    """What the answer to CompleteMultipartUpload, CopyObject or UploadPartCopy says.
+
+    Some stores leave the ETag empty and send no checksum.
+    """
 
     etag: str
     crc32c: int | None
@@ -203,7 +206,7 @@ def read_completion(body: bytes, subject: str) -> Completion:
     try:
         root = parse_xml(body)
     except ValueError as error:
-        raise ServerTrouble(f"{subject}: the answer to Complete ended early or is no XML") from error
+        raise ServerTrouble(f"{subject}: the answer ended early or is no XML") from error
     if root.tag == "Error":
         raise refusal(200, {}, body, subject)
     whole = root.findtext("ChecksumType") in (None, FULL_OBJECT)

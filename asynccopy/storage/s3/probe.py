@@ -22,7 +22,8 @@ from asynccopy.storage.s3.messages import (
 PROBE: Final = b"asynccopy asks what this store can do"
 _CRC: Final = crc32.iscsi(PROBE)
 
-DECLARATION: Final = [("x-amz-checksum-algorithm", "CRC32C"), (TYPE_HEADER, FULL_OBJECT)]
+ALGORITHM: Final = ("x-amz-checksum-algorithm", "CRC32C")
+DECLARATION: Final = [ALGORITHM, (TYPE_HEADER, FULL_OBJECT)]
 """On CreateMultipartUpload: the store is to keep one CRC-32C of the whole object."""
 
 

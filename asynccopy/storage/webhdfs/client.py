@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Final, TypeVar
 from urllib.parse import quote
 
-from asynccopy.errors import ConnectionLost, ServerTrouble, SourceChanged, Transient, Unreachable
+from asynccopy.errors import (
+    AsyncCopyError,
+    ConnectionLost,
+    ServerTrouble,
+    SourceChanged,
+    Stalled,
+    Transient,
+    Unreachable,
+)
 from asynccopy.model import ByteRange
-from asynccopy.storage.http import HttpDoor, Response
+from asynccopy.storage.http import HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
@@ -20,21 +29,27 @@ from asynccopy.storage.webhdfs.messages import (
     located_blocks,
     redirect,
 )
+from asynccopy.storage.webhdfs.politeness import Politeness, overloaded
 
-LISTING = 1 << 30
+LISTING: Final = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
 
-DIRECT = 1 << 20
+DIRECT: Final = 1 << 20
 """Ranges up to so many bytes are opened at any DataNode, without asking the NameNode for the nearest."""
+BYTES: Final = "application/octet-stream"
+"""The content type of a file's bytes; everything else is a message."""
 
 E = TypeVar("E", bound=BaseException)
 
 
 class WebHdfsClient:
-    """Requests to one NameNode and the DataNodes it names.
+    """Requests to one NameNode and the DataNodes it names, or to a gateway that stands for all of them.
 
-    ``asked`` texts in errors name the host, the operation and the path, never the query.
+    ``asked`` texts in errors name the host, the operation and the path, never the query. ``latency`` is told the
+    seconds from each request to the NameNode to its answer, the time before it may be sent not counted.
     """
+
+    latency: Callable[[float], None] | None = None
 
     def __init__(self, namenode: Origin, user: str | None, *, connections: int, stall: float = 30.0) -> None:
         self.namenode = namenode
@@ -42,12 +57,17 @@ class WebHdfsClient:
         self._names = HttpDoor(connections=connections, stall=stall)
         self._data = HttpDoor(connections=connections, stall=stall)
         self._datanodes = DataNodes()
+        self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
+        self._politeness = Politeness(connections)
+        self._names.observe = self._answered
 
-    async def get(self, op: str, path: str, query: str = "", *, limit: int | None = None) -> Response:
+    async def get(
+        self, op: str, path: str, query: str = "", *, method: str = "GET", limit: int | None = None
+    ) -> Response:
         """An operation that the NameNode answers itself; a success, else the error it means is raised."""
-        response = await self._ask(op, path, query, limit=limit)
+        response = await self._ask(op, path, query, method=method, limit=limit)
         if response.status != 200:
-            raise failure(response, self._asked(op, path))
+            raise self._failure(response, self._asked(op, path))
         return response
 
     async def read(self, path: str, range: ByteRange) -> Reader:
@@ -115,16 +135,40 @@ class WebHdfsClient:
 
     # --- NameNode ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, op: str, path: str, query: str, *, limit: int | None = None) -> Response:
+    async def _ask(self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None) -> Response:
         target = f"{PREFIX}{encoded(path)}?op={op}{self._user}{query}"
-        return await self._names.request(self.namenode, "GET", target, limit=limit)
+        try:
+            return await self._names.request(self.namenode, method, target, limit=limit)
+        except Stalled:
+            self._refused()
+            raise
+
+    def _answered(self, seconds: float) -> None:
+        self._allow(self._politeness.answered(seconds, self._names.pool.places.taken))
+        if self.latency is not None:
+            self.latency(seconds)
+
+    def _refused(self) -> None:
+        self._allow(self._politeness.refused(self._names.pool.places.taken))
+
+    def _allow(self, limit: int) -> None:
+        """So many requests to the NameNode at once from now on."""
+        places = self._names.pool.places
+        if limit != places.limit:
+            places.limit = limit
+
+    def _failure(self, response: Response, asked: str) -> AsyncCopyError:
+        """What the NameNode's answer means; where it says so, less is asked of it from now on."""
+        if overloaded(response.status, response.body):
+            self._refused()
+        return failure(response, asked)
 
     async def _datanode(self, op: str, path: str, query: str, offset: int) -> Redirect:
         """Ask the NameNode for a DataNode, and once more for another one when it names one that has just failed."""
         asked = self._asked(op, path)
         found = await self._redirect(op, path, query, asked)
-        if not self._datanodes.suspected(found.origin):
-            return found
+        if found.origin == self.namenode or not self._datanodes.suspected(found.origin):
+            return found  # a gateway knows no other one than itself
         avoid = ",".join(
             f"{node.ip_addr}:{node.xfer_port}"  # the only form that is understood; the redirect's host:port is ignored
             for block in await self.blocks(path, ByteRange(offset, 1))
@@ -142,11 +186,24 @@ class WebHdfsClient:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
     async def _redirect(self, op: str, path: str, query: str, asked: str) -> Redirect:
+        here = Redirect(self.namenode, f"op={op}{self._user}")
+        if self._gateway:
+            return here
         # noredirect (3.x) spares the 307; an older server redirects all the same.
-        response = await self._ask(op, path, f"{query}&noredirect=true")
-        if response.status not in (200, 307):
-            raise failure(response, asked)
-        return redirect(response, self.namenode, asked)
+        target = f"{PREFIX}{encoded(path)}?{here.query}{query}&noredirect=true"
+        try:
+            answer = await self._names.download(self.namenode, "GET", target, (), 0, kind=BYTES)
+        except Stalled:
+            self._refused()
+            raise
+        if isinstance(answer, Response) and not _served(answer):
+            if answer.status not in (200, 307):
+                raise self._failure(answer, asked)
+            return redirect(answer, self.namenode, asked)
+        if not isinstance(answer, Response):
+            answer.close()
+        self._gateway = True
+        return here
 
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
@@ -155,6 +212,11 @@ class WebHdfsClient:
         """Avoid a DataNode for a while, because of this error, which is given back."""
         self._datanodes.suspect(datanode)
         return error
+
+
+def _served(answer: Response) -> bool:
+    """Whether it is already what was asked for: the bytes (of another length than the range's), or the checksum."""
+    return answer.status == 200 and (media_type(answer.headers) == BYTES or b'"FileChecksum"' in answer.body)
 
 
 class _DataNodeReader:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -23,10 +23,11 @@ from asynccopy.errors import (
     PermissionDenied,
     Refused,
     ServerTrouble,
+    SnapshotGone,
     SourceChanged,
     WrongServer,
 )
-from asynccopy.model import FileChecksum, FileStatus, ListPage
+from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
 
@@ -110,9 +111,76 @@ class _LocatedBlocksAnswer(Struct):
     blocks: _LocatedBlocks = field(name="LocatedBlocks")
 
 
+class _Writing(Struct, rename="camel"):
+    is_under_construction: bool = False
+
+
+class _WritingAnswer(Struct):
+    blocks: _Writing = field(name="LocatedBlocks")
+
+
+class _Snapshot(Struct, rename="camel"):
+    dir_status: _Entry
+    deletion_status: str = "ACTIVE"
+
+
+class _SnapshotsAnswer(Struct):
+    snapshots: list[_Snapshot] = field(name="SnapshotList")
+
+
+class _Snapshottable(Struct, rename="camel"):
+    dir_status: _Entry
+    parent_full_path: str
+
+
+class _SnapshottableAnswer(Struct):
+    directories: list[_Snapshottable] = field(name="SnapshottableDirectoryList")
+
+
+class _DiffLine(Struct, rename="camel", gc=False):
+    type: Literal["CREATE", "MODIFY", "DELETE", "RENAME"]
+    source_path: str
+    target_path: str | None = None
+
+
+class _Diff(Struct, rename="camel"):
+    diff_list: list[_DiffLine]
+
+
+class _DiffAnswer(Struct):
+    report: _Diff = field(name="SnapshotDiffReport")
+
+
+class DiffEntry(Struct, rename="camel", gc=False):
+    """An entry of a raw diff. ``is_reference``: the inode was renamed once since it came into a snapshot."""
+
+    source_path: str
+    file_id: int
+    is_reference: bool = False
+    target_path: str | None = None
+
+
+class DiffPage(Struct, rename="camel"):
+    """A page of a raw diff, and where the next one begins (``last_path`` "" and ``last_index`` -1: nowhere)."""
+
+    modify_list: list[DiffEntry]
+    create_list: list[DiffEntry]
+    delete_list: list[DiffEntry]
+    last_path: str
+    last_index: int
+
+
+class _DiffPageAnswer(Struct):
+    page: DiffPage = field(name="SnapshotDiffReportListing")
+
+
 class _Remote(Struct):
     exception: str
-    message: str = ""
+    text: str | None = field(name="message", default=None)
+
+    @property
+    def message(self) -> str:
+        return self.text or ""
 
 
 class _RemoteAnswer(Struct):
@@ -134,6 +202,11 @@ _status = msgspec.json.Decoder(_Status)
 _location = msgspec.json.Decoder(_Location)
 _checksum = msgspec.json.Decoder(_ChecksumAnswer)
 _blocks = msgspec.json.Decoder(_LocatedBlocksAnswer)
+_writing = msgspec.json.Decoder(_WritingAnswer)
+_snapshots = msgspec.json.Decoder(_SnapshotsAnswer)
+_snapshottable = msgspec.json.Decoder(_SnapshottableAnswer)
+_diff = msgspec.json.Decoder(_DiffAnswer)
+_diff_page = msgspec.json.Decoder(_DiffPageAnswer)
 _remote = msgspec.json.Decoder(_RemoteAnswer)
 
 
@@ -255,6 +328,42 @@ def located_blocks(response: Response, asked: str) -> Sequence[LocatedBlock]:
     return _decode(_blocks, response, asked).blocks.located_blocks
 
 
+def under_construction(response: Response, asked: str) -> bool:
+    """GET_BLOCK_LOCATIONS: whether the file is being written."""
+    return _decode(_writing, response, asked).blocks.is_under_construction
+
+
+def snapshot_names(response: Response, asked: str) -> list[str]:
+    """GETSNAPSHOTLIST; without those that only wait for older ones to be deleted."""
+    found = _decode(_snapshots, response, asked).snapshots
+    return [each.dir_status.path_suffix for each in found if each.deletion_status != "DELETED"]
+
+
+def snapshottable(response: Response, asked: str) -> list[str]:
+    """GETSNAPSHOTTABLEDIRECTORYLIST: the absolute paths of those that are the user's."""
+    found = _decode(_snapshottable, response, asked).directories
+    return [f"{each.parent_full_path.rstrip('/')}/{each.dir_status.path_suffix}" for each in found]
+
+
+_KINDS: Final[dict[str, Literal["create", "modify", "delete", "rename"]]] = {
+    "CREATE": "create",
+    "MODIFY": "modify",
+    "DELETE": "delete",
+    "RENAME": "rename",
+}
+
+
+def diff_whole(response: Response, asked: str) -> list[Change]:
+    """GETSNAPSHOTDIFF: all in one answer."""
+    lines = _decode(_diff, response, asked).report.diff_list
+    return [Change(_KINDS[line.type], line.source_path, line.target_path or "") for line in lines]
+
+
+def diff_page(response: Response, asked: str) -> DiffPage:
+    """GETSNAPSHOTDIFFLISTING."""
+    return _decode(_diff_page, response, asked).page
+
+
 _TROUBLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
 _CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
 _PERMANENT = (
@@ -262,6 +371,8 @@ _PERMANENT = (
     "HadoopIllegalArgumentException",
     "InvalidPathException",
     "UnsupportedOperationException",
+    "PathIsNotDirectoryException",
+    "SnapshotException",
 )
 
 
@@ -287,6 +398,8 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return ServerTrouble(text)
     if name in _CREDENTIALS:
         return CredentialsRefused(text)
+    if "Cannot find the snapshot of" in remote.message:
+        return SnapshotGone(text)
     if name in _PERMANENT:
         return UnknownOperation(text) if '"op"' in remote.message else Refused(text)
     if "out of the range" in remote.message or "Cannot seek after EOF" in remote.message:
@@ -302,7 +415,7 @@ def _unnamed_failure(response: Response, asked: str) -> AsyncCopyError:
         return CredentialsRefused(
             f"{asked}: authentication required (HTTP 401)", hint="this cluster wants Kerberos or a token"
         )
-    if response.status >= 500:
+    if response.status >= 500 or response.status == 429:  # a gateway's limit, too
         return ServerTrouble(f"{asked}: HTTP {response.status}")
     if b"Hadoop IPC port" in response.body:
         return WrongServer(

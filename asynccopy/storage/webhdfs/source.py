@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 from urllib.parse import quote
 
-from asynccopy.errors import CredentialsRefused, NotFound, NotThere, PermissionDenied, Refused, WrongServer
+from asynccopy.errors import (
+    CredentialsRefused,
+    NotFound,
+    NotThere,
+    PermissionDenied,
+    Refused,
+    SnapshotGone,
+    WrongServer,
+)
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import NoBytes
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import messages
 from asynccopy.storage.webhdfs.client import LISTING, WebHdfsClient
+from asynccopy.storage.webhdfs.snapshots import WebHdfsSnapshots
+
+T = TypeVar("T")
 
 
 class WebHdfsSource:
@@ -21,12 +33,22 @@ class WebHdfsSource:
     without which a cluster without security takes us for ``dr.who``.
     """
 
-    def __init__(self, namenode: Origin, root: str, user: str | None, *, connections: int, stall: float = 30.0) -> None:
+    def __init__(
+        self,
+        namenode: Origin,
+        root: str,
+        user: str | None,
+        *,
+        connections: int,
+        stall: float = 30.0,
+        latency: Callable[[float], None] | None = None,
+    ) -> None:
         scheme = "swebhdfs" if namenode.scheme == "https" else "webhdfs"
         self.url = f"{scheme}://{namenode.host}:{namenode.port}{root or '/'}"
         self.name = root.rpartition("/")[2]
         self._root = root
         self._client = WebHdfsClient(namenode, user, connections=connections, stall=stall)
+        self._client.latency = latency
         self._pages = True  # until the server says that it does not know LISTSTATUS_BATCH
 
     def _absolute(self, path: str) -> str:
@@ -83,5 +105,79 @@ class WebHdfsSource:
         blocks = await self._client.blocks(self._absolute(path), ByteRange(0, max(1, status.length)))
         return [block.block.num_bytes for block in sorted(blocks, key=lambda block: block.start_offset)]
 
+    async def is_open(self, path: str) -> bool:
+        return await self._written(self._absolute(path))
+
+    async def _written(self, absolute: str) -> bool:
+        try:
+            response = await self._client.get("GET_BLOCK_LOCATIONS", absolute, "&offset=0&length=1")
+        except messages.UnknownOperation:
+            return False
+        return messages.under_construction(response, f"{self._client.namenode.netloc} GET_BLOCK_LOCATIONS {absolute}")
+
+    @property
+    def snapshots(self) -> WebHdfsSnapshots | None:
+        return WebHdfsSnapshots(self._client, self._root or "/", lambda name: FrozenSource(self, name))
+
     async def aclose(self) -> None:
         await self._client.aclose()
+
+
+class FrozenSource(WebHdfsSource):
+    """The tree as it is in a snapshot. Where the whole snapshot is gone, SnapshotGone instead of NotFound: no file must
+    be taken for deleted because somebody deleted the snapshot.
+
+    Of a file that was being written when the snapshot was made, HDFS shows the length as it grows, until it is closed
+    (``dfs.namenode.snapshot.capture.openfiles`` is off by default), and **no later diff names the file**: who meets one
+    that ``is_open`` must look at it again.
+    """
+
+    def __init__(self, live: WebHdfsSource, name: str) -> None:
+        self.url = live.url
+        self.name = live.name
+        self._snapshot = name
+        self._root = f"{live._root}/.snapshot/{name}"
+        self._client = live._client
+        self._pages = live._pages
+
+    async def status(self, path: str) -> FileStatus:
+        return await self._there(super().status(path))
+
+    async def list(self, path: str, after: str = "") -> ListPage:
+        return await self._there(super().list(path, after))
+
+    async def open(self, path: str, range: ByteRange) -> Reader:
+        return await self._there(super().open(path, range))
+
+    async def checksum(self, path: str) -> FileChecksum | None:
+        return await self._there(super().checksum(path))
+
+    async def block_lengths(self, path: str) -> Sequence[int] | None:
+        return await self._there(super().block_lengths(path))
+
+    async def is_open(self, path: str) -> bool:
+        """Whether the file is being written *now*: inside a snapshot no file shows as being written. Asked by the inode
+        number, for it may have another name by now.
+        """
+        status = await self.status(path)
+        try:
+            return await self._written(f"/.reserved/.inodes/{status.file_id}")
+        except (NotFound, Refused):
+            return False  # deleted since: of one that had been renamed before, IllegalArgumentException is all it says
+
+    @property
+    def snapshots(self) -> None:
+        return None
+
+    async def aclose(self) -> None:
+        """The connections are the live source's."""
+
+    async def _there(self, answer: Awaitable[T]) -> T:
+        try:
+            return await answer
+        except NotFound as error:
+            try:
+                await super().status("")
+            except NotFound:
+                raise SnapshotGone(f"{self.url}: the snapshot {self._snapshot} is gone") from error
+            raise

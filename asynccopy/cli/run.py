@@ -1,0 +1,63 @@
+"""``asynccopy run``: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+
+from asynccopy import logs
+from asynccopy.config import load
+from asynccopy.errors import AsyncCopyError
+from asynccopy.executors.loop import new_loop
+from asynccopy.logs import printable
+
+
+@click.command("run", epilog="Exit codes: see asynccopy --help.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="The TOML file that names the mirrors; see config.example.toml.",
+)
+@click.option("--check", is_flag=True, help="Validate the file and reach both sides of every mirror; copy nothing.")
+@click.option("-v", "--verbose", is_flag=True, help="Tell more.")
+def command(*, config: Path, check: bool, verbose: bool) -> int:
+    """Keep the mirrors of a configuration file equal, for months.
+
+    SIGTERM finishes the ranges in flight and ends; a second one ends at once. SIGHUP reads the file again.
+    """
+    daemon = load(config).daemon
+    json = daemon.log == "json" or (daemon.log == "auto" and not sys.stderr.isatty())
+    logs.configure(verbose=verbose or not check, json=json and not check)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        if check:
+            return runner.run(_check(config))
+        from asynccopy.daemon.service import serve
+
+        runner.run(serve(config))
+    return 0
+
+
+async def _check(path: Path) -> int:
+    """A line for each mirror. The worst decides the exit code."""
+    from asynccopy.daemon.build import open_sides
+
+    config, code = load(path), 0
+    for name, mirror in config.mirrors.items():
+        source, destination = open_sides(config, mirror)
+        try:
+            await source.check()
+            capabilities = await destination.check()
+            way = "" if source.snapshots is None or await source.snapshots.names() is None else ", snapshots"
+            click.echo(f"{name}: {source.url} -> {destination.url}: ok (checksum {capabilities.checksum}{way})")
+        except AsyncCopyError as error:
+            code = max(code, error.exit_code)
+            click.echo(f"{name}: {printable(error.message)}" + (f" ({printable(error.hint)})" if error.hint else ""))
+        finally:
+            await destination.aclose()
+            await source.aclose()
+    click.echo(f"{path}: {len(config.mirrors)} mirrors, " + ("all reachable" if not code else "see above"))
+    return code

@@ -1,0 +1,239 @@
+"""The daemon: several mirrors kept at once, watched and steered by people and by the service manager."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from msgspec import UnsetType
+
+from asynccopy import __version__
+from asynccopy.config import Changes, Config, changed
+from asynccopy.control.messages import DaemonStatus, Deletions, Event, FailedFile, MirrorDetail
+from asynccopy.daemon.build import Builder, endpoints, ranges
+from asynccopy.daemon.events import Events
+from asynccopy.daemon.kept import Kept
+from asynccopy.daemon.shares import shares
+from asynccopy.daemon.systemd import LoopLag
+from asynccopy.errors import UsageError, root_cause
+
+LOOK: Final = 2.0
+"""Seconds between two looks at the mirrors"""
+SILENCE: Final = 60.0
+"""Seconds without a finished look after which the daemon does not call itself alive"""
+
+
+class Daemon:
+    """The ``Controller``. ``load`` reads the configuration anew; ``total``: ranges in flight over all mirrors."""
+
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        builder: Builder,
+        events: Events,
+        total: int,
+    ) -> None:
+        self.config = config
+        self._load = load
+        self._builder = builder
+        self._events = events
+        self._ranges = total
+        self._kept: dict[str, Kept] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._started = time.time()
+        self._draining = asyncio.Event()
+        self._looked = time.monotonic()
+        self._reloading = asyncio.Lock()
+        self.lag = LoopLag()
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def run(self, ready: Callable[[], None], stopping: Callable[[], None]) -> None:
+        """Keep all mirrors until drained. ``ready`` is called when they have begun, ``stopping`` at the drain."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for kept in self._make(self.config, self.config.mirrors):
+                    self._begin(kept)
+                looking = group.create_task(self._look(), name="look")
+                lagging = group.create_task(self.lag.run(), name="loop lag")
+                ready()
+                await self._draining.wait()
+                stopping()
+                for kept in self._kept.values():
+                    kept.watcher.drain()
+                if self._running:
+                    await asyncio.wait(self._running.values())
+                looking.cancel()
+                lagging.cancel()
+        except BaseExceptionGroup as failures:
+            raise root_cause(failures) from None
+
+    def _begin(self, kept: Kept) -> None:
+        assert self._group is not None
+        self._kept[kept.name] = kept
+        self._running[kept.name] = self._group.create_task(self._run(kept), name=f"mirror {kept.name}")
+
+    async def _run(self, kept: Kept) -> None:
+        try:
+            await kept.watcher.run()
+        finally:
+            await kept.aclose()
+
+    def _make(self, config: Config, names: Iterable[str]) -> list[Kept]:
+        """Mirrors that have not begun. Raises UsageError, and has made none then."""
+        return [self._builder.keep(config, name) for name in names]
+
+    async def _end(self, names: Sequence[str]) -> None:
+        """These mirrors finish their ranges in flight and are no more."""
+        ending = [self._running.pop(name) for name in names]
+        for name in names:
+            self._kept.pop(name).watcher.drain()
+        if ending:
+            await asyncio.wait(ending)
+
+    async def _look(self) -> None:
+        while True:
+            for kept in list(self._kept.values()):
+                await kept.look()
+            self._share()
+            self._builder.pace(self.config)
+            self._looked = time.monotonic()
+            await asyncio.sleep(LOOK)
+
+    def _share(self) -> None:
+        """Ranges in flight go to those that copy, each endpoint's among those that stand at it."""
+        config = self.config
+        copying = {
+            name: config.mirrors[name].priority
+            for name, kept in self._kept.items()
+            if kept.watcher.state == "copying" and name in config.mirrors
+        }
+        caps = [shares(self._ranges, copying)]
+        for name, endpoint in config.endpoints.items():
+            if endpoint.concurrency is not None:
+                there = {each: copying[each] for each in copying if name in endpoints(config, config.mirrors[each])}
+                caps.append(shares(endpoint.concurrency, there))
+        for name, kept in self._kept.items():
+            kept.fair = min(cap.get(name, self._ranges) for cap in caps)
+
+    def alive(self) -> bool:
+        """Whether the journals have answered lately; that the loop turns is proven by asking."""
+        return time.monotonic() - self._looked < SILENCE
+
+    def tell_status(self) -> str:
+        """One line for the service manager."""
+        states: dict[str, int] = {}
+        for kept in self._kept.values():
+            states[kept.watcher.state] = states.get(kept.watcher.state, 0) + 1
+        return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no mirrors"
+
+    # --- Controller --------------------------------------------------------------------------------------------------
+
+    def status(self) -> DaemonStatus:
+        return DaemonStatus(
+            version=__version__,
+            pid=os.getpid(),
+            started=int(self._started * 1000),
+            config=self.config.source,
+            state="draining" if self._draining.is_set() else "running",
+            loop_lag=self.lag.worst,
+            rss=resident(),
+            mirrors=tuple(kept.status() for kept in self._kept.values()),
+        )
+
+    async def detail(self, name: str) -> MirrorDetail:
+        return await self._one(name).detail()
+
+    async def errors(self, name: str, error_class: str | None, limit: int) -> Sequence[FailedFile]:
+        return await self._one(name).errors(error_class, limit)
+
+    def events(self, after: int, limit: int) -> Sequence[Event]:
+        return self._events.after(after, limit)
+
+    async def pause(self, name: str | None) -> None:
+        for kept in self._some(name):
+            await kept.watcher.pause()
+            self._events.tell(kept.name, "info", "paused")
+
+    async def resume(self, name: str | None) -> None:
+        for kept in self._some(name):
+            await kept.watcher.resume()
+            self._events.tell(kept.name, "info", "resumed")
+
+    async def retry(self, name: str | None) -> int:
+        return sum([await kept.watcher.retry() for kept in self._some(name)])
+
+    async def scan(self, name: str | None) -> None:
+        for kept in self._some(name):
+            kept.watcher.scan()
+
+    async def limit(
+        self, name: str, *, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None
+    ) -> None:
+        await self._one(name).limit(bandwidth=bandwidth, concurrency=concurrency)
+
+    async def drain(self) -> None:
+        self.begin_drain()
+
+    def begin_drain(self) -> None:
+        self._draining.set()
+
+    async def deletions(self, name: str, limit: int) -> tuple[Deletions, Sequence[str]]:
+        return await self._one(name).planned(limit)
+
+    async def confirm_deletions(self, name: str, count: int) -> None:
+        await self._one(name).confirm(count)
+
+    async def reload(self) -> Sequence[str]:
+        """A mirror that must be made anew finishes its ranges first and goes on from its journal."""
+        async with self._reloading:
+            new = await asyncio.to_thread(self._load)
+            difference = changed(self.config, new)
+            made = self._make(new, (*difference.added, *difference.rebuilt))  # refused before anything has changed
+            self.config, self._ranges = new, ranges(new)
+            for name in difference.live:
+                self._builder.alter(new, self._kept[name])
+            await self._end([*difference.removed, *difference.rebuilt])
+            for kept in made:
+                self._begin(kept)
+            self._builder.pace(new)
+            lines = told(difference)
+        for line in lines:
+            self._events.tell("", "info", f"configuration: {line}")
+        return lines
+
+    def _one(self, name: str) -> Kept:
+        kept = self._kept.get(name)
+        if kept is None:
+            raise UsageError(f"there is no mirror {name!r}", hint=f"mirrors: {', '.join(self._kept) or 'none'}")
+        return kept
+
+    def _some(self, name: str | None) -> Iterable[Kept]:
+        return list(self._kept.values()) if name is None else [self._one(name)]
+
+
+def told(changes: Changes) -> list[str]:
+    """A line for each thing that a new configuration changes."""
+    lines = [f"mirror {name}: added" for name in changes.added]
+    lines += [f"mirror {name}: removed" for name in changes.removed]
+    lines += [f"mirror {name}: {', '.join(keys)}" for name, keys in changes.live.items()]
+    lines += [f"mirror {name}: {', '.join(keys)}: begun anew" for name, keys in changes.rebuilt.items()]
+    lines += [f"endpoint {name}: caps" for name in changes.endpoints]
+    lines += [f"daemon: {key}" for key in changes.daemon]
+    lines += [f"daemon: {key}: holds after a restart" for key in changes.restart]
+    return lines + (["webhooks: hold after a restart"] if changes.webhooks else [])
+
+
+def resident() -> int:
+    """Bytes of memory in use by this process; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -1,0 +1,43 @@
+"""What happened lately, for people who look, and for the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Final, Literal
+
+from asynccopy.control.messages import Event
+from asynccopy.logs import log
+
+KEPT: Final = 1000
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+Level = Literal["info", "warning", "error"]
+
+
+class Events:
+    """The last thousand. What is told again and again within a minute comes once."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._numbers = count(1)
+        self._said: dict[tuple[str, str], float] = {}
+
+    def tell(self, mirror: str, level: Level, text: str) -> None:
+        now = time.time()
+        self._said = {what: when for what, when in self._said.items() if now - when < 60.0}
+        if (mirror, text) in self._said:
+            return
+        self._said[mirror, text] = now
+        self._events.append(Event(next(self._numbers), int(now * 1000), level, mirror, text))
+        log.tell(_LEVELS[level], text, **({"mirror": mirror} if mirror else {}))
+
+    def teller(self, mirror: str) -> Callable[[Level, str], None]:
+        return lambda level, text: self.tell(mirror, level, text)
+
+    def after(self, number: int, limit: int) -> list[Event]:
+        """The newest ``limit`` of those with a higher number, oldest first."""
+        found = [event for event in self._events if event.number > number]
+        return found[-limit:] if limit > 0 else []

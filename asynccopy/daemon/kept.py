@@ -1,0 +1,231 @@
+"""One mirror that the daemon keeps: its watcher, and what is told and asked of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Final
+
+from msgspec import UNSET, UnsetType
+
+from asynccopy.control.messages import (
+    Counts,
+    Deletions,
+    ErrorClass,
+    FailedFile,
+    Flying,
+    MirrorDetail,
+    MirrorStatus,
+    Scan,
+)
+from asynccopy.daemon.meter import Meter
+from asynccopy.errors import JournalError, UsageError
+from asynccopy.journal import Journal
+from asynccopy.journal.rows import Pass, Totals
+from asynccopy.mirror.watch import Watcher
+from asynccopy.storage.limited import Bandwidth, Share
+from asynccopy.timetable import Timetable
+
+FLYING: Final = 50
+SCANS: Final = 50
+PLANNED: Final = 1000
+BANDWIDTH, CONCURRENCY = "limit.bandwidth", "limit.concurrency"
+
+
+class Kept:
+    """``timetable`` says how fast it may be at a time (None: no limit), until a person does. ``aclose`` closes both
+    sides.
+
+    ``fair``: the ranges in flight that it may have beside the other mirrors; ``most``: that it may have at all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        watcher: Watcher,
+        bandwidth: Bandwidth,
+        shares: Sequence[Share],
+        timetable: Timetable | None,
+        most: int,
+        aclose: Callable[[], Awaitable[None]],
+        urls: tuple[str, str],
+    ) -> None:
+        self.name = name
+        self.watcher = watcher
+        self.bandwidth = bandwidth
+        self._shares = shares
+        self.timetable = timetable
+        self.most = self.fair = most
+        self.aclose = aclose
+        self._urls = urls
+        self._limit: float | UnsetType | None = UNSET
+        self._ranges: int | UnsetType | None = UNSET
+        self._meter = Meter()
+        self._totals = Totals(0, 0, 0, 0, 0, 0, 0, 0)
+        self._errors: tuple[ErrorClass, ...] = ()
+        self._gone = 0
+        self._began = time.time()
+        self._recalled: Journal | None = None
+
+    # --- limits ----------------------------------------------------------------------------------------------------
+
+    def allowed(self) -> int:
+        """Ranges in flight now."""
+        own = self._ranges if isinstance(self._ranges, int) else self.most
+        return max(1, min(own, self.fair))
+
+    async def limit(self, *, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None) -> None:
+        """See ``Controller.limit``; kept over a restart."""
+        journal = self._journal()
+        if bandwidth is not UNSET:
+            self._limit = bandwidth
+            await journal.remember(BANDWIDTH, repr(bandwidth))
+        if concurrency is not UNSET:
+            self._ranges = concurrency
+            await journal.remember(CONCURRENCY, repr(concurrency))
+        self.pace()
+
+    def unlimit(self, timetable: Timetable | None, most: int, priority: int) -> None:
+        """A new configuration has said how fast it may be."""
+        for share in self._shares:
+            share.weight = priority
+        self.timetable, self.most = timetable, most
+        self.pace()
+
+    def pace(self) -> None:
+        """Let the bandwidth be what it is to be now."""
+        rate: float | UnsetType | None = self._limit
+        if rate is UNSET:
+            rate = None if self.timetable is None else self.timetable.rate(datetime.now().astimezone())
+        if self.bandwidth.rate != rate:
+            self.bandwidth.rate = rate
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Every two seconds: what must not be asked while somebody waits for an answer."""
+        watcher = self.watcher
+        journal = watcher.journal
+        if journal is not None:
+            try:
+                if journal is not self._recalled:
+                    await self._recall(journal)
+                self._totals = await journal.totals()
+                self._gone, _ = await journal.gone_count()
+                if self._totals.failed_files or self._errors:
+                    self._errors = tuple(
+                        ErrorClass(each.error_class, each.count, each.hint, each.path, each.message)
+                        for each in await journal.error_classes()
+                    )
+            except JournalError:
+                pass  # the watcher meets it too, and says so
+        now, past = watcher.progress, watcher.past
+        self._meter.look(time.time(), past.moved_bytes + now.moved_bytes, past.copied_files + now.copied_files)
+        self.pace()
+
+    async def _recall(self, journal: Journal) -> None:
+        """The limits that a person has set in a former life."""
+        bandwidth, concurrency = await journal.recall(BANDWIDTH), await journal.recall(CONCURRENCY)
+        if bandwidth is not None:
+            self._limit = None if bandwidth == "None" else float(bandwidth)
+        if concurrency is not None:
+            self._ranges = None if concurrency == "None" else int(concurrency)
+        self._recalled = journal
+
+    def status(self) -> MirrorStatus:
+        watcher, totals, meter = self.watcher, self._totals, self._meter
+        now, past = watcher.progress, watcher.past
+        copying = watcher.state == "copying"
+        unmet = (totals.pending_files, totals.pending_bytes)
+        all_files = totals.done_files + totals.pending_files + totals.failed_files
+        return MirrorStatus(
+            name=self.name,
+            source=self._urls[0],
+            destination=self._urls[1],
+            state=watcher.state,
+            reason=watcher.reason,
+            watch=watcher.watching,
+            files=Counts(all_files, totals.done_files, totals.pending_files, totals.failed_files),
+            bytes=Counts(
+                totals.done_bytes + totals.pending_bytes + totals.failed_bytes,
+                totals.done_bytes,
+                totals.pending_bytes,
+                totals.failed_bytes,
+            ),
+            failed=totals.failed_files,
+            open_files=totals.open_files,
+            lag_seconds=max(0.0, time.time() - (watcher.equal_at or self._began)),
+            last_scan=int(watcher.looked.last * 1000),
+            next_scan=int(watcher.next_scan * 1000) if watcher.state == "watching" else 0,
+            listing=copying and not now.listing_done,
+            bytes_per_second=meter.bytes_per_second,
+            files_per_second=meter.files_per_second,
+            eta_seconds=meter.eta(unmet[1], unmet[0]) if copying and any(unmet) else None,
+            bandwidth=self.bandwidth.rate,
+            windows=() if self.timetable is None else self.timetable.windows,
+            concurrency=self.allowed(),
+            in_flight=len(now.in_flight),
+            copied_files=past.copied_files + now.copied_files,
+            copied_bytes=past.copied_bytes + now.copied_bytes,
+            retries=past.retries + now.retries,
+            deleted_files=past.deleted_files + now.deleted_files,
+            deletions=self.deletions(),
+        )
+
+    def deletions(self) -> Deletions:
+        everything = self._gone + self._totals.done_files
+        return Deletions(self._gone, self._gone / everything if everything else 0.0, self.watcher.held)
+
+    async def detail(self) -> MirrorDetail:
+        journal, progress = self.watcher.journal, self.watcher.progress
+        now = time.monotonic()
+        flying = [
+            Flying(path, flight.moved, flight.length, now - flight.since) for path, flight in progress.in_flight.items()
+        ]
+        flying.sort(key=lambda each: each.seconds, reverse=True)
+        slowest = sorted(self.watcher.past.slowest + progress.slowest, reverse=True)
+        return MirrorDetail(
+            status=self.status(),
+            flying=tuple(flying[:FLYING]),
+            slowest=tuple(Flying(path, length, length, seconds) for seconds, path, length in slowest[:FLYING]),
+            errors=self._errors,
+            scans=() if journal is None else tuple(_scan(each) for each in await journal.passes(SCANS)),
+            throughput=tuple(self._meter.samples),
+        )
+
+    async def errors(self, error_class: str | None, limit: int) -> Sequence[FailedFile]:
+        found = await self._journal().failures(limit, error_class)
+        return [FailedFile(each.path, each.error_class, each.message, each.hint) for each in found]
+
+    async def planned(self, limit: int) -> tuple[Deletions, Sequence[str]]:
+        """What would be deleted, and the first paths of it."""
+        rows = await self._journal().gone(0, min(limit, PLANNED))
+        return self.deletions(), [row.path for row in rows]
+
+    async def confirm(self, count: int) -> None:
+        gone, _ = await self._journal().gone_count()
+        if gone != count:
+            raise UsageError(f"{self.name}: there are {gone} deletions now, not {count}", hint="look at the plan again")
+        await self.watcher.confirm_deletions(count)
+
+    def _journal(self) -> Journal:
+        if self.watcher.journal is None:
+            raise UsageError(f"{self.name}: its journal is not open: {self.watcher.reason}")
+        return self.watcher.journal
+
+
+def _scan(each: Pass) -> Scan:
+    return Scan(
+        kind=each.kind,
+        started=each.started_at,
+        finished=each.finished_at,
+        outcome=each.outcome,
+        directories=each.directories,
+        files=each.files,
+        copied=each.copied,
+        bytes=each.bytes,
+        failed=each.failed,
+        deleted=each.deleted,
+        requests=each.requests,
+    )

@@ -1,0 +1,145 @@
+"""Objects whose files the source no longer has: kept, deleted, or moved into the trash. Last, and on full evidence.
+
+An object goes only when a complete look at the source did not meet its file, the source says once more that there is
+no such file, the journal proves that the object is ours (its ETag is the one we were given), and there are not
+suspiciously many of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from asynccopy.errors import NotFound, root_cause
+from asynccopy.journal import Journal
+from asynccopy.journal.rows import GoneFile
+from asynccopy.model import ObjectMeta
+from asynccopy.storage.interface import Destination, Source
+from asynccopy.units import Cap
+
+BATCH: Final = 1000
+WORKERS: Final = 16
+
+Mode = Literal["keep", "delete", "trash"]
+
+
+class Handling(Struct, frozen=True):
+    """What becomes of such objects. ``most``: so many of all files may go without asking a person. ``trash``: the
+    prefix, in the same bucket, below which they go, dated.
+    """
+
+    mode: Mode = "keep"
+    most: Cap = Cap(share=Fraction(1, 20))
+    trash: str = ".asynccopy-trash/"
+
+
+def held(handling: Handling, gone: int, live: int, confirmed: int) -> str:
+    """Why so many deletions must wait for a person, "" when they need not. ``confirmed``: what a person allowed."""
+    if handling.mode == "keep" or not gone or gone <= max(confirmed, handling.most.most(gone + live)):
+        return ""
+    return (
+        f"{gone} of {gone + live} files are gone from the source, more than max_delete = {handling.most}: "
+        "nothing is deleted before a person looks and confirms (asynccopy deletions)"
+    )
+
+
+def ours(row: GoneFile, meta: ObjectMeta) -> bool:
+    """Whether an object is the copy of the file that is gone.
+
+    By its ETag; or, where a crash came between the copy and its commit, by being as long as the file was and no older.
+    """
+    copied = meta.size == row.version.length and meta.modification_time >= row.version.modification_time
+    return meta.etag == row.evidence.etag or copied
+
+
+class Deletions:
+    """One round of deletions. ``told`` gets a line for every object that is left alone against expectation."""
+
+    def __init__(
+        self,
+        source: Source,
+        destination: Destination,
+        journal: Journal,
+        handling: Handling,
+        *,
+        stop: asyncio.Event,
+        told: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._journal = journal
+        self._handling = handling
+        self._stop = stop
+        self._told = told
+        self._queue: deque[GoneFile] = deque()
+        self._settled: list[int] = []
+        self.deleted = 0
+
+    async def run(self) -> None:
+        """Delete, or move into the trash, the objects of all files that are gone. Interrupted by ``stop`` it simply
+        ends: what is left comes with the next round.
+        """
+        after = 0
+        while not self._stop.is_set() and (rows := await self._journal.gone(after, BATCH)):
+            after = rows[-1].id
+            last = {row.path: row.id for row in rows}
+            # A name that came and went more than once: the object is the last one's.
+            self._settled.extend(row.id for row in rows if last[row.path] != row.id)
+            self._queue.extend(row for row in rows if last[row.path] == row.id)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for number in range(min(WORKERS, len(rows))):
+                        group.create_task(self._work(), name=f"deletion worker {number}")
+            except BaseExceptionGroup as failures:
+                raise root_cause(failures) from None
+            finally:
+                # After the objects: a row that outlives its object costs one more look, an object that outlives its
+                # row would stay for ever.
+                settled, self._settled = self._settled, []
+                await self._journal.forget_gone(settled)
+
+    async def _work(self) -> None:
+        while self._queue and not self._stop.is_set():
+            row = self._queue.popleft()
+            if await self._settle(row):
+                self._settled.append(row.id)
+
+    async def _settle(self, row: GoneFile) -> bool:
+        """Whether the row can be forgotten."""
+        if await self._journal.is_live(row.path):
+            return True  # there is a new file of this name; its object is not the one we meant
+        if not await self._is_gone(row.path):
+            return False  # it has come back since the look; the next one will meet it
+        key = self._destination.prefix + row.path
+        meta = await self._destination.head(key)
+        if meta is None:
+            return True
+        if not ours(row, meta):
+            self._told(f"{key}: not deleted: it is not the object that was copied there (ETag {meta.etag})")
+            return True
+        if self._handling.mode == "trash":
+            try:
+                await self._destination.copy(key, self._trash(key), meta.size, meta.etag)
+            except NotFound:
+                return False  # replaced in this very moment: looked at again
+        await self._destination.delete(key)
+        self.deleted += 1
+        return True
+
+    async def _is_gone(self, path: str) -> bool:
+        try:
+            status = await self._source.status(path.rstrip("/"))
+        except NotFound:
+            return True
+        # A file's name may be a directory's now. The marker of an empty directory goes when that is no longer empty,
+        # which the look has seen, or is a file's name now.
+        return status.is_directory or path.endswith("/")
+
+    def _trash(self, key: str) -> str:
+        return f"{self._handling.trash}{datetime.now(UTC):%Y-%m-%d}/{key}"

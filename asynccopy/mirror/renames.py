@@ -1,0 +1,20 @@
+"""What proves an object that the store copied from another one. Pure."""
+
+from __future__ import annotations
+
+from asynccopy.model import Evidence, ObjectMeta
+
+
+def carried_over(evidence: Evidence, length: int, meta: ObjectMeta) -> Evidence | None:
+    """The evidence of a renamed file's new object, None where it proves less than the old one's did.
+
+    The file is the same (inode, length, time), so the source's checksum holds on. The object must have the checksum
+    that the old one had, or its ETag, which stores keep for a copy where it is the MD5 of the bytes.
+    """
+    if meta.size != length or not evidence.method:
+        return None
+    if evidence.method in ("checksum", "read-back"):
+        proven = meta.etag == evidence.etag if meta.crc32c is None else evidence.object == f"CRC32C:{meta.crc32c:08x}"
+        if not proven:
+            return None
+    return Evidence(evidence.method, evidence.source, evidence.object, meta.etag)

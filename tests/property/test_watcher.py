@@ -1,0 +1,236 @@
+"""A watcher over a tree that keeps changing: whatever happens between two passes, the destination follows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from asynccopy.executors.recipe import inline
+from asynccopy.journal import Journal, Listed
+from asynccopy.mirror.deletions import Handling
+from asynccopy.mirror.mirror import CopyOptions
+from asynccopy.mirror.schedule import Cadence
+from asynccopy.mirror.selection import Selection
+from asynccopy.mirror.watch import Rules, Watcher
+from asynccopy.storage.memory import MemoryDestination, MemorySource
+from asynccopy.units import Cap
+
+ALL = Cap(share=Fraction(1))
+
+
+class Change:
+    """Random changes of a source in memory, with names that meet again and again."""
+
+    def __init__(self, source: MemorySource, seed: int) -> None:
+        self.source = source
+        self.chance = random.Random(seed)
+        self.files: dict[str, bytes] = {}
+        self.directories: set[str] = set()
+
+    def some(self, count: int) -> None:
+        for _ in range(count):
+            kind = self.chance.choice(["put", "put", "put", "append", "remove", "rename", "move", "mkdir", "drop"])
+            getattr(self, kind)()
+
+    def path(self) -> str:
+        depth = self.chance.randrange(3)
+        return "/".join([self.chance.choice("abc") for _ in range(depth)] + [self.chance.choice("uvwxyz")])
+
+    def free(self, path: str) -> bool:
+        taken = self.files.keys() | self.directories
+        above = {path[:at] for at, letter in enumerate(path) if letter == "/"}
+        return path not in taken and not above & self.files.keys()
+
+    def put(self) -> None:
+        path = self.path()
+        if path in self.files or self.free(path):
+            self.files[path] = self.chance.randbytes(self.chance.choice([0, 1, 50]))
+            self.source.put(path, self.files[path])
+            self._above(path)
+
+    def append(self) -> None:
+        if self.files:
+            path = self.chance.choice(sorted(self.files))
+            self.files[path] += b"+"
+            self.source.append(path, b"+")
+
+    def remove(self) -> None:
+        if self.files:
+            path = self.chance.choice(sorted(self.files))
+            del self.files[path]
+            self.source.remove(path)
+
+    def rename(self) -> None:
+        new = self.path()
+        if self.files and self.free(new):
+            path = self.chance.choice(sorted(self.files))
+            self.files[new] = self.files.pop(path)
+            self.source.rename(path, new)
+            self._above(new)
+
+    def move(self) -> None:
+        """Rename a directory."""
+        new = self.path()
+        if self.directories and self.free(new):
+            path = self.chance.choice(sorted(self.directories))
+            if new.startswith(f"{path}/"):
+                return
+            self.source.rename(path, new)
+            self.files = {_moved(each, path, new): body for each, body in self.files.items()}
+            self.directories = {_moved(each, path, new) for each in self.directories}
+            self._above(new)
+
+    def mkdir(self) -> None:
+        path = self.path()
+        if self.free(path):
+            self.source.mkdir(path)
+            self.directories.add(path)
+            self._above(path)
+
+    def drop(self) -> None:
+        """Remove a directory with all below it."""
+        if self.directories:
+            path = self.chance.choice(sorted(self.directories))
+            self.source.remove(path)
+            self.files = {each: body for each, body in self.files.items() if not each.startswith(f"{path}/")}
+            self.directories = {each for each in self.directories if each != path and not each.startswith(f"{path}/")}
+
+    def _above(self, path: str) -> None:
+        self.directories |= {path[:at] for at, letter in enumerate(path) if letter == "/"}
+
+    def objects(self) -> dict[str, bytes]:
+        taken = (*self.files, *self.directories)
+        full = {path[:at] for path in taken for at, letter in enumerate(path) if letter == "/"}
+        return self.files | {f"{path}/": b"" for path in self.directories - full}
+
+
+def _moved(each: str, path: str, new: str) -> str:
+    return new + each[len(path) :] if each == path or each.startswith(f"{path}/") else each
+
+
+class Life:
+    """A watcher that is asked for one pass at a time."""
+
+    def __init__(self, folder: Path, source: MemorySource, watch: Literal["snapshots", "scan"], **keys: Any) -> None:
+        self.source = source
+        self.destination = MemoryDestination()
+        self.said: list[str] = []
+        self.requests = 0
+        self.path = folder / "j"
+        keys = {
+            "handling": Handling("delete", ALL),
+            "cadence": Cadence(3600.0, 3600.0),
+            "settle": -5.0,  # times in memory run ahead of the clock: nothing is young
+            **keys,
+        }
+        self.rules = Rules(Selection(), CopyOptions(concurrency=4), watch=watch, **keys)
+        self.begin()
+
+    def begin(self) -> None:
+        self.watcher = Watcher(self.source, self.destination, self._open, self.rules, inline, self)
+        self.running = asyncio.create_task(self.watcher.run(), name="watcher")
+
+    def told(self, level: str, text: str) -> None:
+        self.said.append(text)
+
+    def passed(self, kind: str, seconds: float) -> None:
+        assert seconds >= 0
+
+    async def _open(self, order: Listed) -> Journal:
+        return await Journal.open(self.path, source=self.source.url, destination=self.destination.url, order=order)
+
+    async def one_pass(self) -> None:
+        """Until a pass that began from now on has ended."""
+        now = time.time()
+        self.watcher.scan()
+        async with asyncio.timeout(20):
+            while self.watcher.looked.last < now or self.watcher.state == "copying":  # noqa: ASYNC110
+                assert not self.running.done(), self.running.result()
+                await asyncio.sleep(0.001)
+
+    async def end(self) -> None:
+        self.watcher.drain()
+        await self.running
+
+    async def kill(self) -> None:
+        """As by kill -9: nothing is finished. The journal's writer thread must let go of its file."""
+        self.running.cancel()
+        await asyncio.wait([self.running])
+
+    def objects(self) -> dict[str, bytes]:
+        return {key.removeprefix(self.destination.prefix): body for key, body in self.destination.objects.items()}
+
+
+@pytest.fixture
+async def lives(tmp_path: Path) -> AsyncIterator[Callable[..., Life]]:
+    begun: list[Life] = []
+
+    def make(source: MemorySource, watch: Literal["snapshots", "scan"], **keys: Any) -> Life:
+        begun.append(Life(tmp_path, source, watch, **keys))
+        return begun[-1]
+
+    yield make
+    for life in begun:
+        if not life.running.done():
+            await life.end()
+
+
+def only_full(watch: str) -> Cadence:
+    """In scan mode appends are found by full passes only."""
+    return Cadence(3600.0, 0.0 if watch == "scan" else 1e9)
+
+
+@pytest.mark.parametrize("watch", ["snapshots", "scan"])
+@pytest.mark.parametrize("seed", range(12))
+async def test_every_pass_makes_both_sides_equal(
+    lives: Callable[..., Life], watch: Literal["snapshots", "scan"], seed: int
+) -> None:
+    source = MemorySource(page_size=3)
+    change = Change(source, seed)
+    change.some(30)
+    life = lives(source, watch, cadence=only_full(watch))
+    for step in range(8):
+        await life.one_pass()
+        assert life.objects() == change.objects(), f"after pass {step}: {life.said}"
+        change.some(change.chance.choice([0, 1, 3, 20]))
+
+
+@pytest.mark.parametrize("watch", ["snapshots", "scan"])
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_watcher_that_is_killed_again_and_again_catches_up(
+    lives: Callable[..., Life], watch: Literal["snapshots", "scan"], seed: int
+) -> None:
+    source = MemorySource(page_size=3)
+    change = Change(source, seed)
+    change.some(60)
+    life = lives(source, watch, cadence=only_full(watch))
+    for _ in range(12):
+        life.watcher.scan()
+        await asyncio.sleep(change.chance.uniform(0, 0.03))
+        await life.kill()
+        change.some(5)
+        life.begin()
+    await life.one_pass()
+    await life.one_pass()  # what was changed after the snapshot of an interrupted pass comes with the next one
+    assert life.objects() == change.objects()
+    if watch == "snapshots" and source.snapshots is not None:
+        assert len(await source.snapshots.names() or []) == 1
+
+
+async def test_a_renamed_directory_is_not_read_again(lives: Callable[..., Life]) -> None:
+    source = MemorySource({f"d/f{n}": bytes([n]) * 50 for n in range(40)})
+    life = lives(source, "snapshots")
+    await life.one_pass()
+    source.rename("d", "e")
+    source.put("e/new", b"n")
+    await life.one_pass()
+    assert life.objects() == {f"e/f{n}": bytes([n]) * 50 for n in range(40)} | {"e/new": b"n"}
+    assert (life.watcher.progress.renamed_files, life.watcher.progress.copied_files) == (40, 1)
+    assert life.watcher.progress.moved_bytes == 1
