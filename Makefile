@@ -23,7 +23,7 @@ INSTALL_SELF = find $(dir $(NATIVE)) -name '_crc.*so' ! -newer $(NATIVE) -delete
 	$(PIP) --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-real test test-quick test-pythons check format lock bench clean
+.PHONY: help demo demo-real test test-quick test-pythons soak check format lock bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,11 @@ test-pythons: ## the tests that need no real server, on every CPython from 3.11 
 		case " $$seen " in *" $$v "*) continue;; esac; seen="$$seen $$v"; echo "CPython $$v"; \
 		$(MAKE) --no-print-directory test-quick PYTHON=$$p VENV=.venv-$$v || exit 1; \
 	done
+
+soak: $(VENV)/.test ## keep mirrors for ten minutes of change and kills, and through outages of a minute, on the real servers
+	-$(BIN)/python -m testbed fetch
+	ASYNCCOPY_REQUIRE_REAL=1 ASYNCCOPY_CHURN_SECONDS=600 ASYNCCOPY_OUTAGE_SECONDS=60 $(BIN)/python -m pytest \
+		-n $(WORKERS) -rP -k "kills or away or full" tests/real/test_daemon.py tests/real/test_daemon_outages.py $(PYTEST)
 
 check: $(VENV)/.test ## ruff, mypy strict, the import rules
 	$(BIN)/ruff check .

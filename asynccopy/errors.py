@@ -155,7 +155,9 @@ class StillOpen(SourceChanged):
 
 
 class SnapshotGone(FileError):
-    """A snapshot that is needed is not there any more."""
+    """A snapshot that is needed is not there any more, so no file of it can be had."""
+
+    fatal = True
 
 
 class NameRefused(FileError):
@@ -195,7 +197,7 @@ class JournalDamaged(JournalError):
 class JournalFull(JournalError):
     """The disk under the journal is full."""
 
-    default_hint = "free space on that disk and run the same command again"
+    default_hint = "free space on that disk; a daemon goes on by itself then, a command has to be run again"
 
 
 # --- stopped (exit 5) ---------------------------------------------------------------------------------------------

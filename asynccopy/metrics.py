@@ -83,7 +83,10 @@ LAG: Final = _family(
 )
 LISTING: Final = _family("listing", "gauge", "1 while the present pass may still find more files.", "mirror")
 LAST_SCAN: Final = _family(
-    "last_scan_timestamp_seconds", "gauge", "When the last pass ended, since the epoch; absent before it.", "mirror"
+    "last_scan_timestamp_seconds",
+    "gauge",
+    "When the last pass began that came to its end, since the epoch; absent before it.",
+    "mirror",
 )
 SCAN_SECONDS: Final = _family(
     "scan_duration_seconds", "histogram", "How long a pass over the source took.", "mirror", "kind"

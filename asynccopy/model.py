@@ -5,6 +5,7 @@ A relative path is ``""`` for the root, else components joined by ``/`` without 
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import Literal
 
@@ -102,18 +103,40 @@ class PartReceipt(Struct, frozen=True):
     crc32c: int
     blocks: tuple[BlockDigest, ...] = ()
 
+    @property
+    def crc64(self) -> int | None:
+        """CRC-64 of the bytes that we read, None where the store computes none (see ``etag_with_crc64``)."""
+        found = _CRC64.search(self.etag)
+        return int(found[1], 16) if found else None
+
+    @property
+    def plain_etag(self) -> str:
+        """The ETag as the store gave it."""
+        return _CRC64.sub("", self.etag)
+
+
+_CRC64 = re.compile(r";crc64=([0-9a-f]{16})\Z")
+
+
+def etag_with_crc64(etag: str, crc64: int) -> str:
+    """The ETag of a part that is kept together with the CRC-64 of what was sent, so that both outlive a crash."""
+    return f"{etag};crc64={crc64:016x}"
+
 
 class PartReply(Struct, frozen=True):
-    """What the store says of a part it took: its ETag, and its own CRC-32C of the bytes where it computes one."""
+    """What the store says of a part it took: its ETag, and its own CRC-32C of the bytes where it computes one.
+
+    A store that computes CRC-64s has been compared already, and the ETag carries the value (``etag_with_crc64``).
+    """
 
     etag: str
     crc32c: int | None
 
 
 class ObjectMeta(Struct, frozen=True):
-    """An object as the store describes it. ``crc32c`` is of the whole object, None where the store keeps none.
+    """An object as the store describes it. The CRCs are of the whole object, None where the store keeps none.
 
-    ``modification_time`` in ms, 0 where unknown.
+    ``modification_time`` in ms, 0 where unknown. ``crc64`` is CRC-64/XZ, which OSS calls crc64ecma.
     """
 
     key: str
@@ -121,6 +144,14 @@ class ObjectMeta(Struct, frozen=True):
     etag: str = ""
     crc32c: int | None = None
     modification_time: int = 0
+    crc64: int | None = None
+
+    @property
+    def checksum(self) -> str:
+        """The store's own checksum as the ledger keeps it (``Evidence.object``), "" where it has none."""
+        if self.crc64 is not None:
+            return f"CRC64:{self.crc64:016x}"
+        return "" if self.crc32c is None else f"CRC32C:{self.crc32c:08x}"
 
 
 class ObjectPage(Struct, frozen=True):

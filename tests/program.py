@@ -92,16 +92,24 @@ class Program:
             **environment,
         }
         self._runs = 0
+        self._running: list[Running] = []
 
     def start(self, *arguments: str, before: tuple[str, ...] = (), **environment: str) -> Running:
         """``before``: the words of a command that starts it; keywords are added to its environment."""
         self._runs += 1
-        return Running(
+        running = Running(
             [*before, sys.executable, "-m", "asynccopy", *arguments],
             self.folder,
             self.environment | environment,
             self._runs,
         )
+        self._running = [*(each for each in self._running if each.runs), running]
+        return running
+
+    def end(self) -> None:
+        """Kill what still runs: a daemon, where its test has failed."""
+        for running in self._running:
+            running.kill()
 
     def run(self, *arguments: str, timeout: float = 110.0, **environment: str) -> Ended:
         return self.start(*arguments, **environment).wait(timeout)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from asynccopy.storage.s3.destination import PROBE_KEY
+from asynccopy.storage.bucket import PROBE_KEY
 from testbed import fetch
 from testbed.hdfs import Hdfs
 from testbed.s3 import S3Proxy, Store, VersityGw
@@ -141,11 +141,13 @@ def bucket(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def program(hdfs: Hdfs, bucket: str, request: pytest.FixtureRequest, tmp_path: Path) -> Program:
+def program(hdfs: Hdfs, bucket: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]:
     """The command line, in the surroundings of a user who may use both servers."""
     kind = next((kind for kind in ("store", "gateway") if kind in request.fixturenames), "versitygw")
     store: Store = request.getfixturevalue(kind)
-    return Program(tmp_path, store.env() | {"HADOOP_USER_NAME": hdfs.user})
+    program = Program(tmp_path, store.env() | {"HADOOP_USER_NAME": hdfs.user})
+    yield program
+    program.end()
 
 
 def uploading(store: Store, bucket: str) -> list[str]:

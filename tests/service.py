@@ -26,8 +26,9 @@ class Service:
         state = self.program.folder / "daemon"
         self.config.write_text(f'[daemon]\nstate = "{state}"\nsocket = "{self.socket}"\n{daemon}\n{mirrors}\n')
 
-    def start(self, **environment: str) -> None:
-        self.running = self.program.start("run", "--config", str(self.config), **environment)
+    def start(self, before: tuple[str, ...] = (), **environment: str) -> None:
+        """``before``: the words of a command that starts it."""
+        self.running = self.program.start("run", "--config", str(self.config), before=before, **environment)
 
     def kill(self) -> None:
         assert self.running is not None

@@ -14,13 +14,15 @@ from asynccopy.errors import Unreachable
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
+_SOCKET: Final = click.Path(path_type=Path, dir_okay=False, readable=False)  # who may use it, the client says better
 _SERVICE: Final = Path("/run/asynccopy/control.sock")
 
 
 def talks_to_daemon(command: _Command) -> _Command:
     """The options that say which daemon; the command takes them as ``**which`` for ``connect``."""
     command = click.option("--config", type=_FILE, help="Find the socket in the daemon's configuration file.")(command)
-    return click.option("--socket", type=_FILE, help="The daemon's socket. Default: where the service has it.")(command)
+    socket = click.option("--socket", type=_SOCKET, help="The daemon's socket. Default: where the service has it.")
+    return socket(command)
 
 
 def connect(socket: Path | None, config: Path | None) -> ControlClient:

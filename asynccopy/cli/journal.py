@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +30,13 @@ _COLUMNS = LedgerRow.__struct_fields__
 
 @click.group("journal")
 def command() -> None:
-    """Look inside a journal: by its file, or by the job that it belongs to."""
+    """Look inside a journal: by its file, or by the copy or the daemon's mirror that it belongs to."""
 
 
 def _which(function: _Command) -> _Command:
     for option in (
-        click.option("--config", type=FILE, help="With --job: the file that names endpoints."),
+        click.option("--config", type=FILE, help="The file that has the endpoints of --job, or the --mirror."),
+        click.option("--mirror", metavar="NAME", help="A daemon's mirror, in the file given by --config."),
         click.option("--job", nargs=2, metavar="SOURCE DESTINATION", help="The job, as it was given to copy."),
         click.option("--journal", type=FILE, help="The journal's file."),
     ):
@@ -63,6 +64,35 @@ def show(path: str | None, **which: Any) -> None:
     _ask(which, _show_job if path is None else lambda journal: _show_file(journal, path))
 
 
+@command.command("gone")
+@click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="So many at most.")
+@_which
+def gone(limit: int, **which: Any) -> None:
+    """Print the files that the source no longer has and whose objects are still there, tab-separated: path, when it was
+    missed, length.
+    """
+
+    async def show_gone(journal: JournalReader) -> None:
+        for file in await journal.gone(0, limit):
+            click.echo("\t".join((printable(file.path), _moment(file.gone_at), str(file.version.length))))
+
+    _ask(which, show_gone)
+
+
+@command.command("passes")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="So many at most.")
+@_which
+def passes(limit: int, **which: Any) -> None:
+    """Print the last passes over a mirror's source, the newest first, one JSON document a line."""
+
+    async def show_passes(journal: JournalReader) -> None:
+        for each in await journal.passes(limit):
+            times = {name: _moment(getattr(each, name)) for name in ("started_at", "finished_at")}
+            click.echo(json.dumps(msgspec.structs.asdict(each) | times))
+
+    _ask(which, show_passes)
+
+
 @command.command("errors")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="So many at most.")
 @_which
@@ -78,8 +108,10 @@ def errors(limit: int, **which: Any) -> None:
 
 
 def _ask(which: dict[str, Any], question: Callable[[JournalReader], Coroutine[Any, Any, None]]) -> None:
-    if (which["journal"] is None) == (which["job"] is None):
-        raise click.UsageError("name the journal: either --journal FILE or --job SOURCE DESTINATION")
+    if sum(which[name] is not None for name in ("journal", "job", "mirror")) != 1:
+        raise click.UsageError("name the journal by one of --journal FILE, --job SOURCE DESTINATION, --mirror NAME")
+    if which["mirror"] is not None and which["config"] is None:
+        raise click.UsageError("--mirror needs --config, the daemon's file")
     logs.configure()
 
     async def ask() -> None:
@@ -90,11 +122,27 @@ def _ask(which: dict[str, Any], question: Callable[[JournalReader], Coroutine[An
 
 
 async def _path(which: dict[str, Any]) -> Path:
+    if which["mirror"] is not None:
+        return await _of_mirror(which["mirror"], which["config"])
     if which["job"] is None:
         return Path(which["journal"])
     source, destination = which["job"]
     async with open_sides(source, destination, which["config"], Settings()) as sides:
         return journal_path(None, sides.source.url, sides.destination.url)
+
+
+async def _of_mirror(name: str, file: Path) -> Path:
+    from asynccopy.config import load  # late: a journal by its file needs neither
+    from asynccopy.daemon import build
+
+    config = load(file)
+    if name not in config.mirrors:
+        known = ", ".join(config.mirrors) or "none"
+        raise UsageError(f"{config.source}: there is no [mirrors.{name}]", hint=f"mirrors in this file: {known}")
+    source, destination = build.open_sides(config, config.mirrors[name])
+    await destination.aclose()
+    await source.aclose()
+    return build.journal_path(config, name, source.url, destination.url)
 
 
 @asynccontextmanager
@@ -139,17 +187,26 @@ async def _show_job(journal: JournalReader) -> None:
         "done": f"{totals.done_files:,} files, {size_text(totals.done_bytes)}",
         "to copy": f"{totals.pending_files:,} files, {size_text(totals.pending_bytes)}",
         "failed": f"{totals.failed_files:,} files, {size_text(totals.failed_bytes)}",
+        "still being written": f"{totals.open_files:,} files, {size_text(totals.open_bytes)}",
+        "gone": f"{(await journal.gone_count())[0]:,} files",
         "unfinished uploads": str(len(await journal.open_uploads())),
     }
-    for name, text in lines.items():
-        click.echo(f"{name:>18}  {printable(text)}")
+    _echo(lines)
 
 
 async def _show_file(journal: JournalReader, path: str) -> None:
-    row = await journal.row(path)
-    if row is None:
+    row, former = await journal.row(path), await journal.gone_of(path)
+    if row is None and not former:
         raise UsageError(f"{path!r} is not in this journal", hint="paths are relative to the source")
-    for name, value in _cells(row).items():
+    for gone in former:
+        proven = {"source_checksum": gone.evidence.source, "object_checksum": gone.evidence.object}
+        _echo({"path": path, "state": f"gone since {_moment(gone.gone_at)}", "length": gone.version.length} | proven)
+    if row is not None:
+        _echo(_cells(row))
+
+
+def _echo(facts: Mapping[str, object]) -> None:
+    for name, value in facts.items():
         click.echo(f"{name:>18}  {printable(str(value))}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from asynccopy import logs
-from asynccopy.config import load
+from asynccopy.config import Config, MirrorConfig, load
 from asynccopy.errors import AsyncCopyError
 from asynccopy.executors.loop import new_loop
 from asynccopy.logs import printable
@@ -43,21 +43,39 @@ def command(*, config: Path, check: bool, verbose: bool) -> int:
 
 async def _check(path: Path) -> int:
     """A line for each mirror. The worst decides the exit code."""
-    from asynccopy.daemon.build import open_sides
+    from asynccopy.daemon.service import configured, hooks, token
 
-    config, code = load(path), 0
+    config, code = configured(path), 0
+    hooks(config)
+    token(config)
     for name, mirror in config.mirrors.items():
-        source, destination = open_sides(config, mirror)
         try:
-            await source.check()
-            capabilities = await destination.check()
-            way = "" if source.snapshots is None or await source.snapshots.names() is None else ", snapshots"
-            click.echo(f"{name}: {source.url} -> {destination.url}: ok (checksum {capabilities.checksum}{way})")
+            click.echo(f"{name}: {await _reach(config, mirror)}")
         except AsyncCopyError as error:
             code = max(code, error.exit_code)
             click.echo(f"{name}: {printable(error.message)}" + (f" ({printable(error.hint)})" if error.hint else ""))
-        finally:
-            await destination.aclose()
-            await source.aclose()
-    click.echo(f"{path}: {len(config.mirrors)} mirrors, " + ("all reachable" if not code else "see above"))
+    count = f"{len(config.mirrors)} mirror{'s' * (len(config.mirrors) != 1)}"
+    click.echo(f"{path}: {count}, " + ("all reachable" if not code else "see above"))
     return code
+
+
+async def _reach(config: Config, mirror: MirrorConfig) -> str:
+    """What both sides turn out to be. Raises AsyncCopyError."""
+    from asynccopy.daemon.build import open_sides
+    from asynccopy.mirror.rules import no_snapshots
+    from asynccopy.transfer.parts import check_part_size
+
+    source, destination = open_sides(config, mirror)
+    try:
+        await source.check()
+        capabilities = await destination.check()
+        snapshots = source.snapshots is not None and await source.snapshots.names() is not None
+        if mirror.watch == "snapshots" and not snapshots:
+            raise no_snapshots(source.url)
+        if mirror.part_size is not None:
+            check_part_size(mirror.part_size, destination.limits)
+    finally:
+        await destination.aclose()
+        await source.aclose()
+    proof = f"checksum {capabilities.checksum}" if capabilities.checksum else "no checksum of its own"
+    return f"{source.url} -> {destination.url}: ok ({proof}{', snapshots' * snapshots})"

@@ -8,7 +8,16 @@ from __future__ import annotations
 from asynccopy.config.changes import LIVE, Changes, changed
 from asynccopy.config.file import Config, load, parse, read_secret, state_directory
 from asynccopy.config.places import split_place
-from asynccopy.config.tables import Daemon, Endpoint, MirrorConfig, S3Endpoint, Secret, WebHdfsEndpoint, WebhookConfig
+from asynccopy.config.tables import (
+    Daemon,
+    Endpoint,
+    MirrorConfig,
+    OssEndpoint,
+    S3Endpoint,
+    Secret,
+    WebHdfsEndpoint,
+    WebhookConfig,
+)
 
 __all__ = [
     "LIVE",
@@ -17,6 +26,7 @@ __all__ = [
     "Daemon",
     "Endpoint",
     "MirrorConfig",
+    "OssEndpoint",
     "S3Endpoint",
     "Secret",
     "WebHdfsEndpoint",

@@ -23,6 +23,7 @@ from asynccopy.config.tables import (
     Endpoint,
     MirrorConfig,
     Moment,
+    OssEndpoint,
     S3Endpoint,
     Seconds,
     Secret,
@@ -39,7 +40,11 @@ T = TypeVar("T", bound=Struct)
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}\Z")
 _SCHEMES: Final = frozenset({"file", "hdfs", "memory", "oss", "s3", "swebhdfs", "webhdfs"})
 _TABLES: Final = ("daemon", "endpoints", "mirrors", "webhooks")
-_ENDPOINTS: Final[dict[object, type[Endpoint]]] = {"webhdfs": WebHdfsEndpoint, "s3": S3Endpoint}
+_ENDPOINTS: Final[dict[object, type[Endpoint]]] = {
+    "webhdfs": WebHdfsEndpoint,
+    "s3": S3Endpoint,
+    "oss": OssEndpoint,
+}
 
 
 class Config(Struct, frozen=True):
@@ -59,7 +64,7 @@ class Config(Struct, frozen=True):
             raise UsageError(f"{self.source}: there is no [endpoints.{name}]", hint=f"endpoints in this file: {known}")
         return found
 
-    def place(self, text: str) -> tuple[str, dict[str, str]]:
+    def place(self, text: str) -> tuple[str, dict[str, object]]:
         """The URL of ``dc1:/warehouse`` or of a URL or path itself, and the fields of storage's Settings that its
         endpoint decides. Raises UsageError.
         """
@@ -79,9 +84,11 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
             f"{path}: cannot be read: {error.strerror}", hint="check the path given to --config"
         ) from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+        raise UsageError(
+            f"{path}: is not UTF-8 text (byte {error.start})", hint="is it the right file? Else save it as UTF-8"
+        ) from error
     except (tomli.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: is not TOML: {error}") from error
+        raise UsageError(f"{path}: is not TOML: {error}", hint="config.example.toml shows the form") from error
     return parse(document, str(path), environment)
 
 
@@ -125,7 +132,7 @@ def read_secret(name: str, environment: Mapping[str, str] = os.environ) -> str:
     except ValueError:  # its text holds a piece of the file's
         raise UsageError(f"{path}: is not UTF-8 text") from None
     if not text:
-        raise UsageError(f"{path}: is empty")
+        raise UsageError(f"{path}: is empty", hint="write the secret into it")
     return text
 
 
@@ -170,7 +177,7 @@ def _endpoint(table: Any, where: str) -> Endpoint:
     kind = _ENDPOINTS.get(tag) if isinstance(tag, str) else None
     if kind is None:
         told = f"`type`: Invalid value {tag!r}" if isinstance(tag, str) else "missing key `type`"
-        raise UsageError(f"{where}: {told}", hint='write type = "webhdfs" or type = "s3"')
+        raise UsageError(f"{where}: {told}", hint='write type = "webhdfs", type = "s3" or type = "oss"')
     return _table(table, kind, where)
 
 

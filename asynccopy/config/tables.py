@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Final, Literal
 
@@ -91,7 +92,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
         return f"{self.addresses[0]}/{path.lstrip('/')}"
 
     @property
-    def settings(self) -> dict[str, str | None]:
+    def settings(self) -> Mapping[str, object]:
         return {"user": self.user}
 
 
@@ -123,11 +124,71 @@ class S3Endpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="s3"):
         return f"s3://{self.bucket}/{path.lstrip('/')}"
 
     @property
-    def settings(self) -> dict[str, str | None]:
+    def settings(self) -> Mapping[str, object]:
         return {"s3_endpoint": self.endpoint, "s3_region": self.region, "s3_addressing": self.addressing}
 
 
-Endpoint = WebHdfsEndpoint | S3Endpoint
+_META_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\Z", re.ASCII)
+
+
+class OssEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="oss"):
+    """A bucket of Alibaba Cloud OSS. What is None comes from the environment, or is left to the bucket.
+
+    ``bandwidth`` and ``concurrency`` as of the other kinds.
+    """
+
+    bucket: str
+    endpoint: str | None = None
+    region: str | None = None
+    custom_domain: bool = False
+    storage_class: Literal["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"] | None = None
+    encryption: Literal["AES256", "KMS"] | None = None
+    kms_key: str | None = None
+    forbid_overwrite: bool = False
+    tags: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    bandwidth: Timetable | None = None
+    concurrency: Ranges | None = None
+
+    def __post_init__(self) -> None:
+        if not self.bucket or "/" in self.bucket:
+            raise ValueError("`bucket` is a bucket's name alone; the prefix follows the endpoint's name: NAME:/prefix")
+        if self.endpoint is not None:
+            _check_address(self.endpoint if "://" in self.endpoint else f"https://{self.endpoint}", ("https", "http"))
+        if self.custom_domain and self.endpoint is None:
+            raise ValueError("`custom_domain` needs the `endpoint` that it is")
+        if self.kms_key is not None and self.encryption != "KMS":
+            raise ValueError('`kms_key` needs `encryption` = "KMS"')
+        if len(self.tags) > 10:
+            raise ValueError("`tags`: an object has 10 at most")
+        for name in self.metadata:
+            if not _META_NAME.match(name):
+                raise ValueError(f"`metadata`: {name!r} must be letters, digits and -")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return () if self.endpoint is None else (self.endpoint,)
+
+    def location(self, path: str) -> str:
+        """The full URL of a prefix in this bucket."""
+        return f"oss://{self.bucket}/{path.lstrip('/')}"
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "oss_endpoint": self.endpoint,
+            "oss_region": self.region,
+            "oss_custom_domain": self.custom_domain or None,
+            "oss_storage_class": self.storage_class,
+            "oss_encryption": self.encryption,
+            "oss_kms_key": self.kms_key,
+            "oss_forbid_overwrite": self.forbid_overwrite or None,
+            "oss_tags": tuple(self.tags.items()) or None,
+            "oss_metadata": tuple(self.metadata.items()) or None,
+        }
+
+
+Endpoint = WebHdfsEndpoint | S3Endpoint | OssEndpoint
 
 
 class Daemon(_Table, frozen=True, kw_only=True):
@@ -186,7 +247,8 @@ class MirrorConfig(_Table, frozen=True, kw_only=True):
     priority: Annotated[int, Meta(ge=1, le=10)] = 5
     lag_alert: Seconds | None = None
     include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ("**/_temporary/**", "*._COPYING_")
+    """What Hadoop's own tools write under before they rename it."""
     include_regex: tuple[str, ...] = ()
     exclude_regex: tuple[str, ...] = ()
     min_size: Size | None = None

@@ -79,13 +79,12 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        # The parser bounds each header, not their sum.
         self._received += len(data)
+        super().data_received(data)
+        # The parser bounds each header, not their sum.
         waits = not self._heard and not self._messages and self._current_request is None
         if waits and self._received > MOST_HEADERS + MOST_BODY:
             self._refuse(_LONG)
-        else:
-            super().data_received(data)
 
     def is_received(self) -> None:
         """The request is here as a whole, or need not be. From now on the answer has its time."""

@@ -120,6 +120,8 @@ class MirrorStatus(Struct, frozen=True):
     copied_bytes: int = 0
     retries: int = 0
     deleted_files: int = 0
+    completed: bool = False
+    """The first full copy came to its end since the daemon started"""
     deletions: Deletions = Deletions()
 
 

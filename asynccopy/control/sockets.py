@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -89,9 +90,9 @@ def tcp_socket(listen: str) -> socket.socket:
         listening.setblocking(False)
     except OSError as error:
         listening.close()
-        raise UsageError(
-            f"`listen`: {listen}: {error.strerror}", hint="is another daemon running, or the port taken?"
-        ) from error
+        ours = "`listen` must name an address of this machine"
+        hint = ours if error.errno == errno.EADDRNOTAVAIL else "is another daemon running, or the port taken?"
+        raise UsageError(f"`listen`: {listen}: {error.strerror}", hint=hint) from error
     return listening
 
 

@@ -22,9 +22,10 @@ from asynccopy.journal import Journal, Kind, Listed
 from asynccopy.metrics import NAMENODE, SCAN, STORE
 from asynccopy.mirror.deletions import Handling
 from asynccopy.mirror.mirror import CopyOptions
+from asynccopy.mirror.rules import Rules
 from asynccopy.mirror.schedule import Cadence
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.watch import Rules, Watcher
+from asynccopy.mirror.watch import Watcher
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.limited import Bandwidth, Share
 from asynccopy.storage.registry import Settings, open_destination, open_source
@@ -85,6 +86,7 @@ class _Witness:
     def __init__(self, events: Events, name: str) -> None:
         self._name = name
         self.told = events.teller(name)
+        self.settled = partial(events.settled, name)
         self.requests = 0
 
     def asked(self, seconds: float) -> None:
@@ -112,9 +114,7 @@ class Builder:
         tables = {"": config.daemon.bandwidth} | {name: each.bandwidth for name, each in config.endpoints.items()}
         for name, table in tables.items():
             rate = None if table is None else table.rate(now)
-            bandwidth = self._shared.setdefault(name, Bandwidth())
-            if bandwidth.rate != rate:
-                bandwidth.rate = rate
+            self._shared.setdefault(name, Bandwidth()).pace(rate)
 
     def keep(self, config: Config, name: str) -> Kept:
         """A mirror, with nothing contacted yet. Raises UsageError."""
@@ -130,10 +130,19 @@ class Builder:
         def build(recipe: Recipe, reading: Source, writing: Destination, watch: Watch) -> Executor:
             return inline(recipe, reading, writing, watch, holder[0].allowed)
 
+        async def opened(order: Listed) -> Journal:
+            journal = await open_journal(path, source.url, destination.url, order)
+            try:
+                await holder[0].recall(journal)  # before anything is copied
+            except BaseException:
+                await journal.close()
+                raise
+            return journal
+
         watcher = Watcher(
             source,
             destination,
-            partial(open_journal, path, source.url, destination.url),
+            opened,
             rules(mirror),
             build,
             witness,

@@ -6,19 +6,27 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec import UnsetType
 
 from asynccopy import __version__
 from asynccopy.config import Changes, Config, changed
-from asynccopy.control.messages import DaemonStatus, Deletions, Event, FailedFile, MirrorDetail
+from asynccopy.control.messages import (
+    DaemonStatus,
+    Deletions,
+    Event,
+    FailedFile,
+    MirrorDetail,
+    MirrorStatus,
+)
 from asynccopy.daemon.build import Builder, endpoints, ranges
 from asynccopy.daemon.events import Events
 from asynccopy.daemon.kept import Kept
 from asynccopy.daemon.shares import shares
 from asynccopy.daemon.systemd import LoopLag
-from asynccopy.errors import UsageError, root_cause
+from asynccopy.errors import AsyncCopyError, UsageError, root_cause
 
 LOOK: Final = 2.0
 """Seconds between two looks at the mirrors"""
@@ -41,9 +49,11 @@ class Daemon:
         self._load = load
         self._builder = builder
         self._events = events
+        events.files = config.daemon.file_events
         self._ranges = total
         self._kept: dict[str, Kept] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._next: dict[str, Kept | None] = {}  # what follows a mirror that ends; None: nothing
         self._group: asyncio.TaskGroup | None = None
         self._started = time.time()
         self._draining = asyncio.Event()
@@ -68,7 +78,7 @@ class Daemon:
                 for kept in self._kept.values():
                     kept.watcher.drain()
                 if self._running:
-                    await asyncio.wait(self._running.values())
+                    await asyncio.wait(list(self._running.values()))
                 looking.cancel()
                 lagging.cancel()
         except BaseExceptionGroup as failures:
@@ -76,51 +86,61 @@ class Daemon:
 
     def _begin(self, kept: Kept) -> None:
         assert self._group is not None
-        self._kept[kept.name] = kept
         self._running[kept.name] = self._group.create_task(self._run(kept), name=f"mirror {kept.name}")
 
-    async def _run(self, kept: Kept) -> None:
-        try:
-            await kept.watcher.run()
-        finally:
-            await kept.aclose()
+    async def _run(self, kept: Kept | None) -> None:
+        """A mirror, and what a new configuration puts in its place once its ranges in flight are finished."""
+        while kept is not None:
+            name = kept.name
+            kept.fair = partial(self._fair, name)
+            self._kept[name] = kept
+            try:
+                if not self._draining.is_set():
+                    await kept.watcher.run()
+            finally:
+                await kept.aclose()
+            if name not in self._next:
+                return
+            kept = self._next.pop(name)
+            if kept is None:
+                del self._kept[name], self._running[name]
 
     def _make(self, config: Config, names: Iterable[str]) -> list[Kept]:
         """Mirrors that have not begun. Raises UsageError, and has made none then."""
         return [self._builder.keep(config, name) for name in names]
 
-    async def _end(self, names: Sequence[str]) -> None:
-        """These mirrors finish their ranges in flight and are no more."""
-        ending = [self._running.pop(name) for name in names]
-        for name in names:
-            self._kept.pop(name).watcher.drain()
-        if ending:
-            await asyncio.wait(ending)
+    async def _end(self, name: str, following: Kept | None) -> None:
+        """Let a mirror finish its ranges in flight, and another follow it, or none."""
+        unbegun = self._next.get(name)
+        self._next[name] = following
+        self._kept[name].watcher.drain()
+        if unbegun is not None:
+            await unbegun.aclose()
 
     async def _look(self) -> None:
         while True:
             for kept in list(self._kept.values()):
                 await kept.look()
-            self._share()
             self._builder.pace(self.config)
             self._looked = time.monotonic()
             await asyncio.sleep(LOOK)
 
-    def _share(self) -> None:
-        """Ranges in flight go to those that copy, each endpoint's among those that stand at it."""
+    def _fair(self, name: str) -> int:
+        """Ranges in flight go to those that copy, each endpoint's among those that stand at it: a mirror's part of them
+        as soon as it copies.
+        """
         config = self.config
         copying = {
-            name: config.mirrors[name].priority
-            for name, kept in self._kept.items()
-            if kept.watcher.state == "copying" and name in config.mirrors
+            each: config.mirrors[each].priority
+            for each, kept in self._kept.items()
+            if each in config.mirrors and (each == name or kept.watcher.state == "copying")
         }
         caps = [shares(self._ranges, copying)]
-        for name, endpoint in config.endpoints.items():
+        for at, endpoint in config.endpoints.items():
             if endpoint.concurrency is not None:
-                there = {each: copying[each] for each in copying if name in endpoints(config, config.mirrors[each])}
+                there = {each: copying[each] for each in copying if at in endpoints(config, config.mirrors[each])}
                 caps.append(shares(endpoint.concurrency, there))
-        for name, kept in self._kept.items():
-            kept.fair = min(cap.get(name, self._ranges) for cap in caps)
+        return min(cap.get(name, self._ranges) for cap in caps)
 
     def alive(self) -> bool:
         """Whether the journals have answered lately; that the loop turns is proven by asking."""
@@ -132,6 +152,10 @@ class Daemon:
         for kept in self._kept.values():
             states[kept.watcher.state] = states.get(kept.watcher.state, 0) + 1
         return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no mirrors"
+
+    def looks(self) -> list[tuple[MirrorStatus, int | None]]:
+        """Each mirror, and the files of it that had failed before the daemon started (None: not known yet)."""
+        return [(kept.status(), kept.failed_before) for kept in self._kept.values()]
 
     # --- Controller --------------------------------------------------------------------------------------------------
 
@@ -191,17 +215,30 @@ class Daemon:
         await self._one(name).confirm(count)
 
     async def reload(self) -> Sequence[str]:
-        """A mirror that must be made anew finishes its ranges first and goes on from its journal."""
+        """A mirror that must be made anew finishes its ranges first, without being waited for, and goes on from its
+        journal.
+        """
         async with self._reloading:
-            new = await asyncio.to_thread(self._load)
-            difference = changed(self.config, new)
-            made = self._make(new, (*difference.added, *difference.rebuilt))  # refused before anything has changed
+            try:
+                new = await asyncio.to_thread(self._load)
+                if self._draining.is_set():
+                    raise UsageError("the daemon is about to end", hint="its next start reads the new configuration")
+                difference = changed(self.config, new)
+                made = self._make(new, (*difference.added, *difference.rebuilt))  # refused before anything has changed
+            except AsyncCopyError as error:
+                self._events.tell("", "error", f"the configuration is refused, the old one goes on: {error.message}")
+                raise
             self.config, self._ranges = new, ranges(new)
+            self._events.files = new.daemon.file_events
             for name in difference.live:
-                self._builder.alter(new, self._kept[name])
-            await self._end([*difference.removed, *difference.rebuilt])
+                self._builder.alter(new, self._next.get(name) or self._kept[name])
             for kept in made:
-                self._begin(kept)
+                if kept.name in self._running:
+                    await self._end(kept.name, kept)
+                else:
+                    self._begin(kept)
+            for name in difference.removed:
+                await self._end(name, None)
             self._builder.pace(new)
             lines = told(difference)
         for line in lines:

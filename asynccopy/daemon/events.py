@@ -10,6 +10,7 @@ from itertools import count
 from typing import Final, Literal
 
 from asynccopy.control.messages import Event
+from asynccopy.errors import AsyncCopyError
 from asynccopy.logs import log
 
 KEPT: Final = 1000
@@ -24,6 +25,8 @@ class Events:
         self._events: deque[Event] = deque(maxlen=KEPT)
         self._numbers = count(1)
         self._said: dict[tuple[str, str], float] = {}
+        self.files = False
+        """Whether the log has a line for every file"""
 
     def tell(self, mirror: str, level: Level, text: str) -> None:
         now = time.time()
@@ -36,6 +39,12 @@ class Events:
 
     def teller(self, mirror: str) -> Callable[[Level, str], None]:
         return lambda level, text: self.tell(mirror, level, text)
+
+    def settled(self, mirror: str, path: str, length: int, error: AsyncCopyError | None) -> None:
+        """A file was copied, or failed. For the log alone: there are too many of them for people."""
+        if self.files:
+            failure = {} if error is None else {"error": type(error).__name__, "reason": error.message}
+            log.info("copied" if error is None else "failed", mirror=mirror, path=path, bytes=length, **failure)
 
     def after(self, number: int, limit: int) -> list[Event]:
         """The newest ``limit`` of those with a higher number, oldest first."""

@@ -37,7 +37,7 @@ class Kept:
     """``timetable`` says how fast it may be at a time (None: no limit), until a person does. ``aclose`` closes both
     sides.
 
-    ``fair``: the ranges in flight that it may have beside the other mirrors; ``most``: that it may have at all.
+    ``fair`` says how many ranges in flight it may have beside the other mirrors; ``most``: that it may have at all.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class Kept:
         self.bandwidth = bandwidth
         self._shares = shares
         self.timetable = timetable
-        self.most = self.fair = most
+        self.most = most
+        self.fair: Callable[[], int] = lambda: most
         self.aclose = aclose
         self._urls = urls
         self._limit: float | UnsetType | None = UNSET
@@ -65,15 +66,20 @@ class Kept:
         self._totals = Totals(0, 0, 0, 0, 0, 0, 0, 0)
         self._errors: tuple[ErrorClass, ...] = ()
         self._gone = 0
+        self.failed_before: int | None = None
+        """Files that had failed before the daemon started; None before the journal was open"""
         self._began = time.time()
-        self._recalled: Journal | None = None
+        self.pace()
 
     # --- limits ----------------------------------------------------------------------------------------------------
 
     def allowed(self) -> int:
-        """Ranges in flight now."""
+        """Ranges in flight now: none where a rate is 0, except that a mirror that is to stop finds out by itself."""
+        held = self.bandwidth.held or any(share.held for share in self._shares)
+        if held and not self.watcher.stopping:
+            return 0
         own = self._ranges if isinstance(self._ranges, int) else self.most
-        return max(1, min(own, self.fair))
+        return max(1, min(own, self.fair()))
 
     async def limit(self, *, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None) -> None:
         """See ``Controller.limit``; kept over a restart."""
@@ -98,8 +104,7 @@ class Kept:
         rate: float | UnsetType | None = self._limit
         if rate is UNSET:
             rate = None if self.timetable is None else self.timetable.rate(datetime.now().astimezone())
-        if self.bandwidth.rate != rate:
-            self.bandwidth.rate = rate
+        self.bandwidth.pace(rate)
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -109,8 +114,6 @@ class Kept:
         journal = watcher.journal
         if journal is not None:
             try:
-                if journal is not self._recalled:
-                    await self._recall(journal)
                 self._totals = await journal.totals()
                 self._gone, _ = await journal.gone_count()
                 if self._totals.failed_files or self._errors:
@@ -124,14 +127,17 @@ class Kept:
         self._meter.look(time.time(), past.moved_bytes + now.moved_bytes, past.copied_files + now.copied_files)
         self.pace()
 
-    async def _recall(self, journal: Journal) -> None:
-        """The limits that a person has set in a former life."""
+    async def recall(self, journal: Journal) -> None:
+        """What a former life has left: the limits that a person has set, and how the files stood."""
+        self._totals = await journal.totals()
+        if self.failed_before is None:
+            self.failed_before = self._totals.failed_files
         bandwidth, concurrency = await journal.recall(BANDWIDTH), await journal.recall(CONCURRENCY)
         if bandwidth is not None:
             self._limit = None if bandwidth == "None" else float(bandwidth)
         if concurrency is not None:
             self._ranges = None if concurrency == "None" else int(concurrency)
-        self._recalled = journal
+        self.pace()
 
     def status(self) -> MirrorStatus:
         watcher, totals, meter = self.watcher, self._totals, self._meter
@@ -162,7 +168,7 @@ class Kept:
             bytes_per_second=meter.bytes_per_second,
             files_per_second=meter.files_per_second,
             eta_seconds=meter.eta(unmet[1], unmet[0]) if copying and any(unmet) else None,
-            bandwidth=self.bandwidth.rate,
+            bandwidth=0.0 if self.bandwidth.held else self.bandwidth.rate,
             windows=() if self.timetable is None else self.timetable.windows,
             concurrency=self.allowed(),
             in_flight=len(now.in_flight),
@@ -170,6 +176,7 @@ class Kept:
             copied_bytes=past.copied_bytes + now.copied_bytes,
             retries=past.retries + now.retries,
             deleted_files=past.deleted_files + now.deleted_files,
+            completed=watcher.completed,
             deletions=self.deletions(),
         )
 
@@ -204,6 +211,8 @@ class Kept:
         return self.deletions(), [row.path for row in rows]
 
     async def confirm(self, count: int) -> None:
+        if self.watcher.rules.handling.mode == "keep":  # it would lie in wait for another mode
+            raise UsageError(f"{self.name}: nothing is deleted here", hint='deletions = "keep"; see the configuration')
         gone, _ = await self._journal().gone_count()
         if gone != count:
             raise UsageError(f"{self.name}: there are {gone} deletions now, not {count}", hint="look at the plan again")

@@ -15,10 +15,11 @@ from asynccopy.control.server import ControlServer
 from asynccopy.daemon.build import Builder, ranges
 from asynccopy.daemon.daemon import Daemon
 from asynccopy.daemon.events import Events
+from asynccopy.daemon.state import claim
 from asynccopy.daemon.systemd import ServiceManager, Watchdog
 from asynccopy.daemon.vigil import Vigil
 from asynccopy.daemon.webhooks import Webhook, Webhooks
-from asynccopy.errors import AsyncCopyError, Interrupted, UsageError
+from asynccopy.errors import AsyncCopyError, Interrupted, UsageError, root_cause
 from asynccopy.storage.http import HttpDoor
 
 LOOK: Final = 5.0
@@ -29,28 +30,33 @@ LAST_WORDS: Final = 10.0
 
 async def serve(path: Path) -> None:
     """Run the configuration's mirrors until a signal or a person drains them. Raises UsageError, Interrupted."""
-    config = await asyncio.to_thread(load, path)
-    if not config.mirrors:
-        raise UsageError(f"{path}: there are no mirrors", hint="write a [mirrors.NAME] table; see config.example.toml")
+    config = await asyncio.to_thread(configured, path)
     events, manager = Events(), ServiceManager()
     builder = Builder(events)
-    daemon = Daemon(config, lambda: load(path), builder, events, ranges(config))
+    daemon = Daemon(config, lambda: configured(path), builder, events, ranges(config))
     async with AsyncExitStack() as stack:
         stack.callback(manager.close)
         door = HttpDoor(connections=8)
         stack.push_async_callback(door.aclose)
         webhooks = Webhooks(hooks(config), door)
         address = config.daemon.listen
-        token = None if config.daemon.token_file is None else read_secret(config.daemon.token_file)
-        server = ControlServer(daemon, path=Path(config.daemon.socket or ""), listen=address, token=token)
+        secret = token(config)
+        stack.enter_context(await asyncio.to_thread(claim, Path(config.daemon.state)))
+        server = ControlServer(daemon, path=Path(config.daemon.socket), listen=address, token=secret)
         await stack.enter_async_context(server)
         stopped = stack.enter_context(Signals(daemon, manager, events))
+
+        def begun() -> None:
+            page = "" if address is None else f", page at http://{address}/"
+            events.tell("", "info", f"keeping {', '.join(config.mirrors)}; control at {config.daemon.socket}{page}")
+            manager.ready()
+
         try:
             async with asyncio.TaskGroup() as group:
                 watchdog = group.create_task(Watchdog(manager, daemon.alive).run(), name="watchdog")
                 telling = group.create_task(webhooks.run(), name="webhooks")
                 watching = group.create_task(_tell(daemon, webhooks, manager), name="vigil")
-                await daemon.run(manager.ready, manager.stopping)
+                await daemon.run(begun, manager.stopping)
                 watching.cancel()
                 await _last_words(webhooks)
                 telling.cancel()
@@ -59,6 +65,21 @@ async def serve(path: Path) -> None:
             if stopped.at_once:
                 raise Interrupted("stopped at once", hint="start it again to go on") from None
             raise
+        except BaseExceptionGroup as failures:
+            raise root_cause(failures) from None
+
+
+def configured(path: Path) -> Config:
+    """A daemon's configuration; one without mirrors is a mistake, also when it is read again. Raises UsageError."""
+    config = load(path)
+    if not config.mirrors:
+        raise UsageError(f"{path}: there are no mirrors", hint="write a [mirrors.NAME] table; see config.example.toml")
+    return config
+
+
+def token(config: Config) -> str | None:
+    """What is asked for over TCP. Raises UsageError where its file cannot be read."""
+    return None if config.daemon.token_file is None else read_secret(config.daemon.token_file)
 
 
 def hooks(config: Config) -> list[Webhook]:
@@ -74,11 +95,11 @@ async def _tell(daemon: Daemon, webhooks: Webhooks, manager: ServiceManager) -> 
     """What changed, to the webhooks; how it is, to the service manager."""
     vigils: dict[str, Vigil] = {}
     while True:
-        for status in daemon.status().mirrors:
+        for status, failed_before in daemon.looks():
             mirror = daemon.config.mirrors.get(status.name)
-            if mirror is None:
+            if mirror is None or (failed_before is None and status.state != "failed"):
                 continue
-            vigil = vigils.setdefault(status.name, Vigil(mirror.lag_alert))
+            vigil = vigils.setdefault(status.name, Vigil(mirror.lag_alert, failed_before))
             vigil.lag = mirror.lag_alert  # a reload may have changed it
             for notice in vigil.look(status, int(time.time() * 1000)):
                 webhooks.tell(notice)
@@ -136,7 +157,7 @@ class Signals:
         self._manager.reloading()
         try:
             await self._daemon.reload()
-        except AsyncCopyError as error:
-            self._events.tell("", "error", f"the new configuration is refused, the old one goes on: {error.message}")
+        except AsyncCopyError:
+            pass  # the daemon has told it
         finally:
             self._manager.ready()

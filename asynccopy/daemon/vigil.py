@@ -33,15 +33,17 @@ class Vigil:
     """Looks at one mirror's status now and then, and says what is new to a person.
 
     Each thing is said once when it begins and once when it is over, however long it lasts and however often the mirror
-    tries again meanwhile. ``lag``: seconds above which a lag is worth a notice, None for never.
+    tries again meanwhile. ``lag``: seconds above which a lag is worth a notice, None for never. ``failed``: how many
+    failed files are no news; None: those of the first look.
     """
 
-    def __init__(self, lag: float | None) -> None:
+    def __init__(self, lag: float | None, failed: int | None = None) -> None:
         self.lag = lag
         self._behind = False
         self._broken = False
-        self._failed: int | None = None  # failed files when last told of
+        self._failed = failed  # failed files when last told of
         self._scanned: int | None = None  # last_scan of the former look
+        self._completed = False
 
     def look(self, status: MirrorStatus, now: int) -> list[Notice]:
         """Notices that are due. ``now``: milliseconds since the epoch."""
@@ -63,9 +65,12 @@ class Vigil:
         return []
 
     def _files(self, status: MirrorStatus) -> list[tuple[Occasion, str, str, bool]]:
-        """Told of when there are some and when they have doubled; not those that were there when the daemon started."""
+        """Told of when there are some and when they have doubled; not those that were there when the daemon started.
+
+        That none are left is known at the end of a pass: it begins by trying all of them again.
+        """
         told, failed = self._failed, status.failed
-        if told is None or failed == 0:
+        if told is None or (failed == 0 and status.state == "watching"):
             self._failed = failed
             return []
         if failed < max(1, 2 * told):
@@ -75,7 +80,8 @@ class Vigil:
         return [("failure", f"{status.name}: {failed} files cannot be copied", hint, False)]
 
     def _first_pass(self, status: MirrorStatus) -> list[tuple[Occasion, str, str, bool]]:
-        if self._scanned != 0 or not status.last_scan:
+        told, self._completed = self._completed, status.completed
+        if told or not status.completed:
             return []
         done = f"{status.files.done} files, {status.bytes.done} bytes"
         rest = f"; {status.failed} files failed" if status.failed else ""

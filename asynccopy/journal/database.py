@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 from asynccopy.errors import JournalError
 from asynccopy.journal.lock import lock
 from asynccopy.journal.sqlite import check, from_disk, open_reader, open_writer, translated, translating
+from asynccopy.metrics import COMMIT
 
 GATHER = 0.005
 """Seconds that the writer waits for others to join a transaction, unless somebody is in a hurry. More brings nothing
@@ -47,12 +49,20 @@ class Reader:
         return cls(path, await asyncio.to_thread(_open_reader, path))
 
     async def read(self, work: Work[T]) -> T:
-        """Execute and return. Raises JournalError."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._execute, work)
+        """Execute and return: all its statements see the same state. Raises JournalError."""
+        try:
+            reading = asyncio.get_running_loop().run_in_executor(self._thread, self._execute, work)
+        except RuntimeError:  # its thread takes nothing more
+            raise JournalError(f"{self.path} is closed") from None
+        return await reading
 
     def _execute(self, work: Work[T]) -> T:
         with translating(self.path):
-            return work(self._connection)
+            self._connection.execute("BEGIN")
+            try:
+                return work(self._connection)
+            finally:
+                self._connection.execute("ROLLBACK")  # nothing was written
 
     async def close(self) -> None:
         """Wait for what runs, then let go. May be called twice."""
@@ -171,7 +181,9 @@ class Database:
                 self._connection.execute("BEGIN IMMEDIATE")
                 for work, writes in groupby(batch, itemgetter(0)):
                     results += work(self._connection, [write.row for write in writes])
+                begun = time.perf_counter()
                 self._connection.execute("COMMIT")
+                COMMIT.observe(time.perf_counter() - begun)
             except Exception as raised:
                 error = raised
                 self._roll_back()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from asynccopy.errors import JournalError, NameRefused, NotFound, StillOpen, UsageError
-from asynccopy.journal.database import Database
-from asynccopy.journal.pages import Page, list_again, record_files, record_page
+from asynccopy.journal.database import Database, Work
+from asynccopy.journal.packed import BEGINNING, Key, Unpack, pack_some, packs_of, unpack, unpack_one
+from asynccopy.journal.pages import Page, Unmet, list_again, record_files, record_page
+from asynccopy.journal.passes import RETRY, begin_pass, note_pass
 from asynccopy.journal.reading import ORDERS, JournalReader
 from asynccopy.journal.rows import Kind, Listed, PageCount
 from asynccopy.journal.sqlite import execute_values
-from asynccopy.journal.vanishing import BATCH, drop_unseen, now, remove_files, remove_tree, vanish
+from asynccopy.journal.vanishing import BATCH, drop_unseen, forget_revived, now, remove_files, remove_tree, vanish
 from asynccopy.model import BlockDigest, Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 
 _CHANGED = """
@@ -26,7 +30,9 @@ WHERE id = ?
 """
 _REOPEN = """
 UPDATE files SET state = 0, method = '', source_checksum = '', object_checksum = '', etag = '', done_at = 0
-WHERE state = 1"""
+WHERE state = 1
+"""
+_OF_PATH = "AND directory = (SELECT id FROM directories WHERE path = ?) AND name = ?"
 # Finished files go into a view by many rows a statement; UPDATE ... FROM would need SQLite 3.33.
 _FINISHED = (
     """
@@ -47,27 +53,6 @@ END
 )
 _FINISH = "INSERT INTO finished VALUES {rows}"
 _FAILED = "UPDATE files SET state = 2, error_class = ?, error = ?, hint = ? WHERE id = ?"
-_BEGIN_PASS = """
-UPDATE job SET pass_number = pass_number + 1, selection = ?, kind = ?, started_at = ?, listing_done = 0,
-    finished_at = 0, listed_files = 0, listed_bytes = 0, listed_directories = 0
-"""
-_LIST_ROOT = """
-INSERT INTO directories (path, first_pass, pass) SELECT '', pass_number, pass_number FROM job WHERE true
-ON CONFLICT (path) DO UPDATE SET state = 0, after = '', settled = 0, pass = excluded.pass
-"""
-_SELECTS_OTHERWISE = "UPDATE directories SET settled = 0 WHERE settled <> 0 AND (SELECT settled_for FROM job) <> ?"
-_UNSETTLE = """
-UPDATE directories SET settled = 0
-WHERE id IN (SELECT directory FROM files INDEXED BY files_not_done WHERE state <> 1) AND settled <> 0
-"""
-_RETRY = "UPDATE files SET state = 0 WHERE state = 2 AND state <> 1 AND (? IS NULL OR error_class = ?)"
-_NOTE_PASS = """
-INSERT INTO passes (
-    kind, started_at, finished_at, outcome, directories, files, copied, bytes, failed, deleted, requests
-)
-SELECT ?, ?, ?, ?, listed_directories, listed_files, ?, ?, ?, ?, ? FROM job
-"""
-_KEPT_PASSES = 1000
 _UPLOAD = "SELECT upload_id, part_size, length, modification_time, file_id FROM uploads WHERE file = ?"
 _PARTS = "SELECT number, offset, size, etag, crc32c, blocks FROM parts WHERE file = ? ORDER BY number"
 _BEGIN_UPLOAD = """
@@ -80,6 +65,8 @@ INSERT OR REPLACE INTO parts (file, number, offset, size, etag, crc32c, blocks) 
 """
 _Finished = tuple[int, int, int, int, str, str, str, str, int]
 """id, the version, the evidence, and when"""
+T = TypeVar("T")
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _decode_blocks = msgspec.msgpack.Decoder(tuple[BlockDigest, ...]).decode
 
@@ -97,6 +84,8 @@ class Journal(JournalReader):
         # The files that may have an upload: small files, the most, never need to ask. Rather one too many than one
         # too few, so an id enters before its upload is written and leaves after it is gone.
         self._uploading: set[int] = set()
+        self._packing = asyncio.Lock()  # so that what must be unpacked is not packed again at once
+        self._looked_upto: Key | None = BEGINNING
 
     @classmethod
     async def open(cls, path: Path, *, source: str, destination: str, order: Listed = "listing") -> Journal:
@@ -147,10 +136,11 @@ class Journal(JournalReader):
         Going on, the files that had failed are pending again.
 
         A new full or quick pass forgets all cursors and holds every file that is not done for unseen until the listing
-        meets it. In a new snapshot pass no directory is to be listed, and every file that is not done is pending.
+        meets it. In a new snapshot pass only what the last one could not list is to be listed, and every file that is
+        not done is pending.
         """
         whole: Kind = "full" if kind == "first" else kind
-        return await self._database.write(lambda c: _begin_pass(c, selection, whole))
+        return await self._database.write(lambda c: begin_pass(c, selection, whole))
 
     async def record_page(
         self,
@@ -174,14 +164,14 @@ class Journal(JournalReader):
         # here, because what fails in the writer fails for all who share its transaction
         _check_unicode([status.path for entries in (files, subdirectories, others) for status in entries])
         page = Page(directory, files, subdirectories, others, after)
-        answer = await self._database.write(lambda c: record_page(c, page, swept=False))
+        answer: PageCount | Unmet = await self._unpacked(partial(record_page, page=page, swept=False))
         if isinstance(answer, PageCount):
             return answer
         for path in answer.directories:
             await self._remove_tree(path)
         for at in range(0, len(answer.files), BATCH):
             await self._database.write(partial(vanish, ids=answer.files[at : at + BATCH]))
-        answer = await self._database.write(lambda c: record_page(c, page, swept=True))
+        answer = await self._unpacked(partial(record_page, page=page, swept=True))
         assert isinstance(answer, PageCount)
         return answer
 
@@ -192,7 +182,7 @@ class Journal(JournalReader):
         markers vanish. A path with a final ``/`` is a marker itself. Raises NameRefused.
         """
         _check_unicode([status.path for status in files])
-        return await self._database.write(lambda c: record_files(c, files))
+        return await self._unpacked(partial(record_files, files=files))
 
     async def list_again(self, paths: Sequence[str]) -> None:
         """These directories are to be listed in this pass, from their beginning, and what they then show below them.
@@ -208,7 +198,7 @@ class Journal(JournalReader):
         In many transactions: interrupted, it is to be called again.
         """
         for at in range(0, len(paths), BATCH):
-            for path in await self._database.write(partial(remove_files, paths=paths[at : at + BATCH])):
+            for path in await self._unpacked(partial(remove_files, paths=paths[at : at + BATCH])):
                 await self._remove_tree(path)
 
     async def _remove_tree(self, path: str) -> None:
@@ -238,6 +228,37 @@ class Journal(JournalReader):
 
         self._uploading.intersection_update(await self._database.write(finish))
 
+    # --- packing --------------------------------------------------------------------------------------------------
+
+    async def pack(self, limit: int = 1000, *, age: float = 3600.0) -> int:
+        """Pack files that are done and at rest, about ``limit`` in one transaction: no answer changes but the space.
+
+        ``age``: for so many seconds they must have been done. Answers how many were packed, 0 when the walk through all
+        files has come to its end; the next call begins anew. May be called at any time, best after a pass and while a
+        first one goes on. Interrupted, it is to be called again.
+        """
+        before = now() - int(age * 1000)
+        while (after := self._looked_upto) is not None:
+            async with self._packing:
+                packed = await self._database.write(partial(pack_some, after=after, before=before, limit=limit))
+            self._looked_upto = packed.upto
+            if packed.files:
+                return packed.files
+        self._looked_upto = BEGINNING
+        return 0
+
+    async def _unpacked(self, work: Work[T | Unpack]) -> T:
+        """Do the work; where it meets packs that it must not leave as they are, unpack those first."""
+        answer = await self._database.write(work)
+        if not isinstance(answer, Unpack):
+            return answer
+        async with self._packing:
+            while isinstance(answer, Unpack):
+                for pack in answer.packs:
+                    await self._database.write(partial(unpack, pack=pack))
+                answer = await self._database.write(work)
+            return answer
+
     # --- history and facts ----------------------------------------------------------------------------------------
 
     async def note_pass(
@@ -257,12 +278,7 @@ class Journal(JournalReader):
         What was listed is counted by the journal itself. ``started_at`` in ms.
         """
         row = (kind, started_at, now(), outcome, copied, copied_bytes, failed, deleted, requests)
-
-        def note(connection: sqlite3.Connection) -> None:
-            number = connection.execute(_NOTE_PASS, row).lastrowid or 0
-            connection.execute("DELETE FROM passes WHERE number <= ?", (number - _KEPT_PASSES,))
-
-        await self._database.write(note)
+        await self._database.write(lambda c: note_pass(c, row))
 
     async def remember(self, key: str, value: str) -> None:
         """A small fact that outlives this process, in place of a former one; see ``recall``."""
@@ -272,6 +288,12 @@ class Journal(JournalReader):
     async def forget(self, key: str) -> None:
         """A fact holds no longer. One that is not there is no error."""
         await self._database.write(lambda c: c.execute("DELETE FROM facts WHERE key = ?", (key,)).rowcount)
+
+    async def forget_revived(self) -> None:
+        """Let go of the vanished files whose names are those of files that are done: their objects are replaced."""
+        after: int | None = 0
+        while after is not None:
+            after = await self._database.write(partial(forget_revived, after=after))
 
     async def forget_gone(self, ids: Sequence[int]) -> None:
         """These of the vanished files are dealt with."""
@@ -304,10 +326,15 @@ class Journal(JournalReader):
         row = (status.length, status.modification_time, status.file_id, status.block_size, file_id)
         await self._database.write(lambda c: c.execute(_CHANGED, row).rowcount)
 
-    async def reopen(self, file_ids: list[int] | None) -> None:
+    async def reopen(self, paths: Sequence[str] | None) -> None:
         """These files, or all, are not done after all: pending again, their evidence void."""
-        where = "" if file_ids is None else f" AND id IN ({','.join(map(str, file_ids))})"
-        await self._database.write(lambda c: c.execute(_REOPEN + where).rowcount)
+        if paths is not None:
+            await self._unpacked(partial(_reopen, paths=paths))
+            return
+        async with self._packing:
+            while await self._database.write(unpack_one):
+                pass
+            await self._database.write(lambda c: c.execute(_REOPEN).rowcount)
 
     async def waiting(self, file_id: int, message: str) -> None:
         """The file is left for the next pass because somebody is still writing it; counted apart from failures."""
@@ -315,7 +342,7 @@ class Journal(JournalReader):
 
     async def retry_failed(self, error_class: str | None = None) -> int:
         """The failed files, of one class or of all, are pending again; answers how many."""
-        return await self._database.write(lambda c: c.execute(_RETRY, (error_class, error_class)).rowcount)
+        return await self._database.write(lambda c: c.execute(RETRY, (error_class, error_class)).rowcount)
 
     async def vanished(self, file_id: int) -> None:
         """The source no longer has the file: it is gone, or waits for the end of its upload (``stale_uploads``)."""
@@ -373,26 +400,6 @@ def _begin_job(connection: sqlite3.Connection, source: str, destination: str) ->
     connection.execute("INSERT OR IGNORE INTO job (id, source, destination) VALUES (1, ?, ?)", (source, destination))
 
 
-def _begin_pass(connection: sqlite3.Connection, selection: str, kind: Kind) -> bool:
-    query = "SELECT pass_number > 0 AND finished_at = 0 AND selection = ? AND kind = ? FROM job"
-    if connection.execute(query, (selection, kind)).fetchone()[0]:
-        connection.execute(_RETRY, (None, None))
-        return True
-    connection.execute(_BEGIN_PASS, (selection, kind, now()))
-    connection.execute("DELETE FROM met")
-    connection.execute("UPDATE directories SET state = 1, after = '' WHERE state = 0")
-    if kind == "snapshot":
-        connection.execute("UPDATE files SET state = 0 WHERE state <> 1 AND state <> 0")
-        return False
-    connection.execute("UPDATE files SET state = 3 WHERE state <> 1 AND state <> 3")
-    connection.execute(_SELECTS_OTHERWISE, (selection,))
-    connection.execute("UPDATE job SET settled_for = selection")
-    if kind == "quick":
-        connection.execute(_UNSETTLE)
-    connection.execute(_LIST_ROOT)
-    return False
-
-
 def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
     for other in ORDERS.keys() - {order}:
         connection.execute(f"DROP INDEX IF EXISTS files_{other}")
@@ -400,6 +407,14 @@ def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
         connection.execute(
             f"CREATE INDEX IF NOT EXISTS files_{order} ON files (state, {ORDERS[order]}) WHERE state <> 1"
         )
+
+
+def _reopen(connection: sqlite3.Connection, paths: Sequence[str]) -> Unpack | None:
+    if packs := packs_of(connection, paths):
+        return Unpack(packs)
+    for directory, _, name in (path.rpartition("/") for path in paths):
+        connection.execute(_REOPEN + _OF_PATH, (directory, name))
+    return None
 
 
 def _finish(connection: sqlite3.Connection, rows: list[_Finished]) -> list[bool]:

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from asynccopy.journal.columns import Known
+from asynccopy.journal.packed import Packs, Unpack, packs_of
 from asynccopy.journal.rows import PageCount
 from asynccopy.journal.sqlite import by_powers, execute_values, with_values
 from asynccopy.journal.vanishing import BATCH, children, vanish
@@ -90,9 +92,12 @@ class Page(NamedTuple):
 
 
 class Unmet(NamedTuple):
-    """What is known of a directory, and was in none of its pages: ids of files, paths of directories."""
+    """What is known of a directory, and was in none of its pages: ids of files, of packs that hold others, and paths of
+    directories.
+    """
 
     files: list[int]
+    packs: set[int]
     directories: list[str]
 
 
@@ -112,18 +117,21 @@ class _Known(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """A page beside what is known. ``done``: name and version of its files that are done, in the version that is."""
+    """A page beside what is known. ``names``: of all its files, selected or not. ``done``: name and version of its
+    files that are done, in the version that is. ``packed``: those of its names that are, each with its pack.
+    """
 
     page: Page
     known: _Known
-    prefix: str
-    rows: list[_Row]
+    names: list[str]
     done: set[_Version]
+    packs: Packs
+    packed: dict[str, tuple[Known, int]]
 
 
-def record_page(connection: sqlite3.Connection, page: Page, *, swept: bool) -> PageCount | Unmet:
-    """Record a page. Answers, with nothing recorded, what is unmet where that is more than one transaction should hold:
-    it is to be removed first, and the page recorded again, ``swept``.
+def record_page(connection: sqlite3.Connection, page: Page, *, swept: bool) -> PageCount | Unmet | Unpack:
+    """Record a page. Answers, with nothing recorded, which packs it must not leave as they are; or what is unmet where
+    that is more than one transaction should hold: it is to be removed first, and the page recorded again, ``swept``.
     """
     found = connection.execute(_DIRECTORY, (page.directory,)).fetchone()
     if found is None:  # removed meanwhile, with all that is below
@@ -131,13 +139,18 @@ def record_page(connection: sqlite3.Connection, page: Page, *, swept: bool) -> P
     known = _Known(*found)
     prefix = f"{known.path}/" if known.path else ""
     rows = _rows(page.directory, prefix, page.files)
-    done = _done_before(connection, page.directory, rows) if known.before else set()
-    look = _Look(page, known, prefix, rows, done)
+    look = _look(connection, page, known, prefix, rows)
+    done = look.done
+    changed = _changed(look.packed, rows)
     if known.compared and page.after is None:
         unmet = _unmet(connection, look)
+        if changed := changed | unmet.packs:
+            return Unpack(sorted(changed))
         if not swept and (unmet.directories or len(unmet.files) > BATCH):
             return unmet
         vanish(connection, unmet.files)
+    elif changed:
+        return Unpack(sorted(changed))
     unchanged = [row for row in rows if row[1:5] in done] if done else []
     execute_values(connection, _MEET_FILE, [row for row in rows if row[1:5] not in done] if done else rows)
     passed_over = _meet_directories(connection, page.subdirectories, known)
@@ -156,8 +169,10 @@ def record_page(connection: sqlite3.Connection, page: Page, *, swept: bool) -> P
     )
 
 
-def record_files(connection: sqlite3.Connection, files: Sequence[FileStatus]) -> PageCount:
+def record_files(connection: sqlite3.Connection, files: Sequence[FileStatus]) -> PageCount | Unpack:
     """Record single files, wherever they lie."""
+    if packs := packs_of(connection, [file.path for file in files]):
+        return Unpack(packs)
     number = _number(connection)
     places: dict[str, int] = {}
     by_place: dict[int, list[_Row]] = {}
@@ -207,6 +222,26 @@ def _name(prefix: str, path: str) -> str:
     return name
 
 
+def _look(connection: sqlite3.Connection, page: Page, known: _Known, prefix: str, rows: list[_Row]) -> _Look:
+    # The marker of an empty directory ends in "/", so that its name is "" here too.
+    others = [other.path for other in page.others if not other.is_directory or other.path.endswith("/")]
+    names = [row[1] for row in rows] + [_name(prefix, path) for path in others]
+    packs = Packs(connection, page.directory)
+    packed = packs.find(names)
+    loose = [row for row in rows if row[1] not in packed] if packed else rows
+    done = _done_before(connection, page.directory, loose) if known.before else set()
+    done.update(file[1:5] for file, _ in packed.values())
+    return _Look(page, known, names, done, packs, packed)
+
+
+def _changed(packed: dict[str, tuple[Known, int]], rows: Sequence[_Row]) -> set[int]:
+    """The packs that hold another version of one of the rows."""
+    if not packed:
+        return set()
+    beside = ((row, packed[row[1]]) for row in rows if row[1] in packed)
+    return {pack for row, (file, pack) in beside if file[1:5] != row[1:5]}
+
+
 def _done_before(connection: sqlite3.Connection, directory: int, rows: Sequence[_Row]) -> set[_Version]:
     """Name and version of those files that are done, in the version that is done."""
     done: set[_Version] = set()
@@ -221,10 +256,8 @@ def _done_before(connection: sqlite3.Connection, directory: int, rows: Sequence[
 
 def _met(connection: sqlite3.Connection, look: _Look) -> set[int]:
     """The ids of the known files that are on the page, selected or not."""
-    # The marker of an empty directory ends in "/", so that its name is "" here too.
-    others = [other.path for other in look.page.others if not other.is_directory or other.path.endswith("/")]
-    met: set[int] = set()
-    for some in by_powers([row[1] for row in look.rows] + [_name(look.prefix, path) for path in others]):
+    met = {file.id for file, _ in look.packed.values()}
+    for some in by_powers([name for name in look.names if name not in look.packed]):
         found = connection.execute(with_values(_IDS, len(some), 1), (look.page.directory, *some))
         met.update(file for (file,) in found)
     return met
@@ -247,23 +280,22 @@ def _unmet(connection: sqlite3.Connection, look: _Look) -> Unmet:
         query = "SELECT subdirectories FROM met WHERE directory = ?"
         for (earlier,) in connection.execute(query, (look.page.directory,)):
             paths.update(_decode_paths(earlier))
-    return Unmet(
-        _unmet_files(connection, look),
-        [path for path in children(connection, look.known.path) if path not in paths],
-    )
+    directories = [path for path in children(connection, look.known.path) if path not in paths]
+    return Unmet(*_unmet_files(connection, look), directories=directories)
 
 
-def _unmet_files(connection: sqlite3.Connection, look: _Look) -> list[int]:
+def _unmet_files(connection: sqlite3.Connection, look: _Look) -> tuple[list[int], set[int]]:
     directory = (look.page.directory,)
     if look.known.begins:  # mostly this page is the only one, and all that is known is on it, and done
         (count,) = connection.execute("SELECT count(*) FROM files WHERE directory = ?", directory).fetchone()
-        if count == len(look.done):
-            return []
+        if count + sum(look.packs.files) == len(look.done):
+            return [], set()
     met = _met(connection, look)
     for (earlier,) in connection.execute("SELECT files FROM met WHERE directory = ?", directory):
         met.update(_decode_ids(earlier))
     known = connection.execute("SELECT id FROM files WHERE directory = ?", directory)
-    return [file for (file,) in known if file not in met]
+    files = [file for (file,) in known if file not in met]
+    return files, look.packs.with_others_than(met)
 
 
 # --- directories ------------------------------------------------------------------------------------------------------

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
+from heapq import merge
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 from asynccopy.errors import JournalError
+from asynccopy.journal.columns import Known, Proof, unpack_versions
 from asynccopy.journal.database import Reader
+from asynccopy.journal.packed import BEGINNING, Key, packed_after, packed_row
 from asynccopy.journal.rows import (
     Directory,
     ErrorClass,
@@ -47,6 +52,9 @@ ORDERS = {
     "largest": "length DESC",
 }
 """What the index ``files_<order>`` sorts by."""
+_SOME_PACKED = """
+SELECT d.path, p.versions FROM packed AS p CROSS JOIN directories AS d ON d.id = p.directory ORDER BY p.id LIMIT ?
+"""
 _SOME_DONE = """
 SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size
 FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory WHERE f.state = 1 ORDER BY f.id LIMIT ?
@@ -69,10 +77,13 @@ _GONE = """
 SELECT id, path, length, modification_time, file_id, method, source_checksum, object_checksum, etag, gone_at FROM gone
 """
 _GONE_AFTER = _GONE + "WHERE id > ? ORDER BY id LIMIT ?"
+_GONE_OF = _GONE + "WHERE path = ? ORDER BY id"
 _TWINS = _GONE + "WHERE file_id IN (VALUES {rows}) AND file_id <> 0 AND method <> '' ORDER BY id"
 _IS_CHILDLESS = """
 SELECT NOT EXISTS (SELECT 1 FROM directories WHERE path > ? AND path < ?) AND NOT EXISTS (
     SELECT 1 FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id AND f.name > '' WHERE d.path = ?
+) AND NOT EXISTS (
+    SELECT 1 FROM directories AS d CROSS JOIN packed AS p ON p.directory = d.id WHERE d.path = ?
 )
 """
 _PASSES = """
@@ -85,17 +96,17 @@ FROM uploads AS u CROSS JOIN files AS f ON f.id = u.file CROSS JOIN directories 
 WHERE f.state = 3 OR NOT ? ORDER BY f.id
 """
 _LEDGER = """
-SELECT f.id, d.path, f.name, f.state, f.length, f.modification_time, f.file_id,
+SELECT f.directory, f.name, f.state, f.length, f.modification_time, f.file_id,
        f.method, f.source_checksum, f.object_checksum, f.etag, f.done_at, f.error_class, f.error, f.hint
-FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory
-WHERE f.id > ? ORDER BY f.id LIMIT ?
+FROM files AS f WHERE (f.directory, f.name) > (?, ?) ORDER BY f.directory, f.name LIMIT ?
 """
 _ROW = """
 SELECT f.state, f.length, f.modification_time, f.file_id,
        f.method, f.source_checksum, f.object_checksum, f.etag, f.done_at, f.error_class, f.error, f.hint
-FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id AND f.name = ?
-WHERE d.path = ?
+FROM files AS f WHERE f.directory = ? AND f.name = ?
 """
+_ID = "SELECT id FROM directories WHERE path = ?"
+_PATH = "SELECT path FROM directories WHERE id = ?"
 
 
 def join(directory: str, name: str) -> str:
@@ -164,9 +175,8 @@ class JournalReader:
         return await self._reader.read(lambda c: _pending(c, query, (after_id, limit)))
 
     async def some_done(self, limit: int) -> list[PendingFile]:
-        """A few files that are done, the first ones met."""
-
-        return await self._reader.read(lambda c: _pending(c, _SOME_DONE, (limit,)))
+        """A few files that are done."""
+        return await self._reader.read(partial(_some_done, limit=limit))
 
     async def error_classes(self) -> list[ErrorClass]:
         """The classes of the failed files, the most frequent first. Costs what the failed files cost, not the done."""
@@ -199,13 +209,7 @@ class JournalReader:
 
     async def row(self, path: str) -> LedgerRow | None:
         """What is known of one file; None when it was never met. A path that ends in ``/`` is an empty directory's."""
-        directory, _, name = path.rpartition("/")
-
-        def ask(connection: sqlite3.Connection) -> LedgerRow | None:
-            found = connection.execute(_ROW, (name, directory)).fetchone()
-            return None if found is None else LedgerRow(path, FileState(found[0]), *found[1:])
-
-        return await self._reader.read(ask)
+        return await self._reader.read(partial(_row, path=path))
 
     async def is_live(self, path: str) -> bool:
         """Whether the source has the file, as far as is known, in whatever state."""
@@ -213,13 +217,19 @@ class JournalReader:
 
     async def is_childless(self, path: str) -> bool:
         """Whether nothing is known to lie in a directory; a marker that says so does not count."""
-        return await self._reader.read(lambda c: bool(c.execute(_IS_CHILDLESS, (*below(path), path)).fetchone()[0]))
+        return await self._reader.read(
+            lambda c: bool(c.execute(_IS_CHILDLESS, (*below(path), path, path)).fetchone()[0])
+        )
 
     # --- what the source has no longer ----------------------------------------------------------------------------
 
     async def gone(self, after_id: int, limit: int) -> list[GoneFile]:
         """The files that vanished, by id. A path may come more than once, and may live again: see ``is_live``."""
         return await self._reader.read(lambda c: [_gone(row) for row in c.execute(_GONE_AFTER, (after_id, limit))])
+
+    async def gone_of(self, path: str) -> list[GoneFile]:
+        """The former files of this path that vanished and are not dealt with yet, the oldest first."""
+        return await self._reader.read(lambda c: [_gone(row) for row in c.execute(_GONE_OF, (path,))])
 
     async def gone_count(self) -> tuple[int, int]:
         """Files and bytes among them of which an object is known; costs nothing."""
@@ -257,12 +267,12 @@ class JournalReader:
         return await self._reader.read(lambda c: [Pass(*row) for row in c.execute(_PASSES, (limit,))])
 
     async def ledger(self) -> AsyncIterator[LedgerRow]:
-        """Every file, by id, in bounded memory.
+        """Every file, in bounded memory: directory by directory as they were first met, by name within each.
 
         Each thousand rows are one short read, so that a long export holds up no checkpoint; what changes meanwhile may
-        show in either state.
+        show in either state. No file that was there all along is missed or comes twice, packed or not.
         """
-        after = 0
+        after = BEGINNING
         while rows := await self._reader.read(partial(_ledger_page, after=after)):
             for _, row in rows:
                 yield row
@@ -281,8 +291,45 @@ def _gone(row: tuple[int, str, int, int, int, str, str, str, str, int]) -> GoneF
     return GoneFile(id, path, FileVersion(length, time, file_id), Evidence(*evidence), gone_at)
 
 
-def _ledger_page(connection: sqlite3.Connection, after: int) -> list[tuple[int, LedgerRow]]:
-    return [
-        (id, LedgerRow(join(directory, name), FileState(state), *rest))
-        for id, directory, name, state, *rest in connection.execute(_LEDGER, (after, LEDGER_PAGE))
-    ]
+def _some_done(connection: sqlite3.Connection, limit: int) -> list[PendingFile]:
+    """Rather packed ones: where many rows are left to copy, those that are done are hard to find among them."""
+    packed = (
+        PendingFile(file.id, FileStatus(join(directory, file.name), *file[2:5], False, file.block_size))
+        for directory, versions in connection.execute(_SOME_PACKED, (limit,))
+        for file in unpack_versions(versions)
+    )
+    found = list(islice(packed, limit))
+    return found if len(found) == limit else found + _pending(connection, _SOME_DONE, (limit - len(found),))
+
+
+def _row(connection: sqlite3.Connection, path: str) -> LedgerRow | None:
+    directory, _, name = path.rpartition("/")
+    for (id,) in connection.execute(_ID, (directory,)):
+        for state, *rest in connection.execute(_ROW, (id, name)):
+            return LedgerRow(path, FileState(state), *rest)
+        packed = packed_row(connection, id, name)
+        if packed is not None:
+            return _packed_row(path, *packed)
+    return None
+
+
+def _packed_row(path: str, file: Known, proof: Proof) -> LedgerRow:
+    return LedgerRow(path, FileState.DONE, file.length, file.modification_time, file.file_id, *proof, "", "", "")
+
+
+def _ledger_page(connection: sqlite3.Connection, after: Key) -> list[tuple[Key, LedgerRow]]:
+    paths: dict[int, str] = {}
+
+    def path(key: Key) -> str:
+        directory, name = key
+        if directory not in paths:
+            (paths[directory],) = connection.execute(_PATH, (directory,)).fetchone()
+        return join(paths[directory], name)
+
+    def loose() -> Iterator[tuple[Key, LedgerRow]]:
+        for directory, name, state, *rest in connection.execute(_LEDGER, (*after, LEDGER_PAGE)):
+            key = (directory, name)
+            yield key, LedgerRow(path(key), FileState(state), *rest)
+
+    packed = ((key, _packed_row(path(key), file, proof)) for key, file, proof in packed_after(connection, after))
+    return list(islice(merge(loose(), packed, key=itemgetter(0)), LEDGER_PAGE))

@@ -74,6 +74,20 @@ CREATE TABLE files (
 -- The work that is left, in id order within a state. A query must repeat "state <> 1" or SQLite may not use it.
 CREATE INDEX files_not_done ON files (state) WHERE state <> 1;
 
+-- Files that are done and have been left alone for a while, thousands to a row (a pack), for a seventh of the space: see
+-- columns.py for the bytes and packed.py for what becomes of them. A file is in files or in one pack, never in both, and
+-- keeps its id. A pack holds names from "first" on, up to the next pack of its directory; the first pack's is ''.
+CREATE TABLE packed (
+    id         INTEGER PRIMARY KEY,
+    directory  INTEGER NOT NULL REFERENCES directories (id),
+    first      TEXT    NOT NULL,
+    files      INTEGER NOT NULL,                    -- how many, and their lengths in all
+    bytes      INTEGER NOT NULL,
+    versions   BLOB    NOT NULL,                    -- what a listing is compared with
+    proofs     BLOB    NOT NULL,                    -- the evidence
+    UNIQUE (directory, first)
+);
+
 -- A multipart upload that has begun, at most one per file, and the version it was begun for.
 CREATE TABLE uploads (
     file               INTEGER PRIMARY KEY REFERENCES files (id) ON DELETE CASCADE,
@@ -176,4 +190,10 @@ END;
 CREATE TRIGGER count_open_delete AFTER DELETE ON files
 WHEN OLD.state = 2 AND OLD.error_class = 'StillOpen' AND OLD.name <> '' BEGIN
     UPDATE counts SET files = files - 1, bytes = bytes - OLD.length WHERE state = 5;
+END;
+CREATE TRIGGER count_packed AFTER INSERT ON packed BEGIN
+    UPDATE counts SET files = files + NEW.files, bytes = bytes + NEW.bytes WHERE state = 1;
+END;
+CREATE TRIGGER count_unpacked AFTER DELETE ON packed BEGIN
+    UPDATE counts SET files = files - OLD.files, bytes = bytes - OLD.bytes WHERE state = 1;
 END;

@@ -61,7 +61,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write. Raises UsageError when there is no file, and what ``check`` raises."""
     if not path.exists():
-        raise UsageError(f"there is no journal at {path}")
+        raise UsageError(f"there is no journal at {path}", hint="the first run of the copy or the daemon makes it")
     check(path)
     connection = sqlite3.connect(_uri(path, "mode=ro"), uri=True, isolation_level=None, check_same_thread=False)
     try:

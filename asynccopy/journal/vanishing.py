@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 
+from asynccopy.journal.packed import Unpack, packs_of, unpack_one_of
 from asynccopy.journal.sqlite import by_powers, with_values
 
 BATCH = 1000
@@ -47,6 +48,14 @@ _KEEP_WAITING = "UPDATE directories SET state = 3, after = '' WHERE id IN (VALUE
 _FILE = """
 SELECT f.id FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id AND f.name = ? WHERE d.path = ?
 """
+# SQLite splits a path at its last "/" by cutting from its end all characters that it has besides "/".
+_REVIVED = """
+DELETE FROM gone WHERE id > ? AND id <= ? AND EXISTS (
+    SELECT 1 FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id
+        AND f.name = substr(gone.path, length(rtrim(gone.path, replace(gone.path, '/', ''))) + 1)
+    WHERE d.path = rtrim(rtrim(gone.path, replace(gone.path, '/', '')), '/') AND f.state = 1
+)
+"""
 _IS_TREE = "SELECT EXISTS (SELECT 1 FROM directories WHERE path = ? OR (path > ? AND path < ?))"
 _NEXT = "SELECT path FROM directories WHERE path > ? AND path < ? ORDER BY path LIMIT 1"
 _NEXT_FROM = "SELECT path FROM directories WHERE path >= ? AND path < ? ORDER BY path LIMIT 1"
@@ -78,8 +87,21 @@ def drop_unseen(connection: sqlite3.Connection) -> bool:
     return bool(ids)
 
 
-def remove_files(connection: sqlite3.Connection, paths: Sequence[str]) -> list[str]:
+def forget_revived(connection: sqlite3.Connection, after: int) -> int | None:
+    """Of a batch of the vanished files behind an id, those go whose name a file has that is done (none such is packed).
+    Answers where to go on, None at the end.
+    """
+    query = "SELECT max(id) FROM (SELECT id FROM gone WHERE id > ? ORDER BY id LIMIT ?)"
+    (last,) = connection.execute(query, (after, BATCH)).fetchone()
+    if last is not None:
+        connection.execute(_REVIVED, (after, last))
+    return None if last is None else int(last)
+
+
+def remove_files(connection: sqlite3.Connection, paths: Sequence[str]) -> list[str] | Unpack:
     """The files of these paths vanish; answers those of the paths that are directories, for ``remove_tree``."""
+    if packs := packs_of(connection, paths):
+        return Unpack(packs)
     trees = []
     ids = []
     for path in paths:
@@ -98,6 +120,9 @@ def remove_tree(connection: sqlite3.Connection, path: str) -> bool:
     if not directories:
         return False
     ids = _files_of(connection, directories)
+    if len(ids) < BATCH and unpack_one_of(connection, directories):
+        vanish(connection, _files_of(connection, directories))  # with it: so there is always less left
+        return True
     vanish(connection, ids)
     if len(ids) < BATCH:  # that were all their files
         for some in by_powers(directories):

@@ -128,12 +128,12 @@ class Check:
 
     async def _known_equal(self, status: FileStatus, meta: ObjectMeta) -> bool:
         """Both sides still keep the very checksums with which the ledger has them as proven equal."""
-        if self._ledger is None or meta.crc32c is None:
+        if self._ledger is None or not meta.checksum:
             return False
         row = await self._ledger.row(status.path)
         if row is None or row.state != FileState.DONE or not row.source_checksum:
             return False
-        if row.object_checksum != f"CRC32C:{meta.crc32c:08x}":
+        if row.object_checksum != meta.checksum:
             return False
         return row.source_checksum == str(await self._source.checksum(status.path))
 

@@ -16,10 +16,10 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from asynccopy.errors import NotFound, root_cause
+from asynccopy.errors import FileError, NameRefused, NotFound, root_cause
 from asynccopy.journal import Journal
 from asynccopy.journal.rows import GoneFile
-from asynccopy.model import ObjectMeta
+from asynccopy.model import FileState, ObjectMeta
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.units import Cap
 
@@ -52,8 +52,11 @@ def held(handling: Handling, gone: int, live: int, confirmed: int) -> str:
 def ours(row: GoneFile, meta: ObjectMeta) -> bool:
     """Whether an object is the copy of the file that is gone.
 
-    By its ETag; or, where a crash came between the copy and its commit, by being as long as the file was and no older.
+    By its ETag; or, where a crash may have come between the copy and its commit, by being as long as the file was and
+    no older.
     """
+    if row.evidence.method:
+        return meta.etag == row.evidence.etag
     copied = meta.size == row.version.length and meta.modification_time >= row.version.modification_time
     return meta.etag == row.evidence.etag or copied
 
@@ -77,7 +80,7 @@ class Deletions:
         self._handling = handling
         self._stop = stop
         self._told = told
-        self._queue: deque[GoneFile] = deque()
+        self._queue: deque[list[GoneFile]] = deque()  # all of one name
         self._settled: list[int] = []
         self.deleted = 0
 
@@ -88,10 +91,10 @@ class Deletions:
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.gone(after, BATCH)):
             after = rows[-1].id
-            last = {row.path: row.id for row in rows}
-            # A name that came and went more than once: the object is the last one's.
-            self._settled.extend(row.id for row in rows if last[row.path] != row.id)
-            self._queue.extend(row for row in rows if last[row.path] == row.id)
+            names: dict[str, list[GoneFile]] = {}
+            for row in rows:  # a name may have come and gone more than once: the object is of one of those files
+                names.setdefault(row.path, []).append(row)
+            self._queue.extend(names.values())
             try:
                 async with asyncio.TaskGroup() as group:
                     for number in range(min(WORKERS, len(rows))):
@@ -106,21 +109,31 @@ class Deletions:
 
     async def _work(self) -> None:
         while self._queue and not self._stop.is_set():
-            row = self._queue.popleft()
-            if await self._settle(row):
-                self._settled.append(row.id)
+            rows = self._queue.popleft()
+            path = rows[0].path
+            try:
+                settled = await self._settle(path, rows)
+            except NameRefused:
+                settled = True  # a name that the destination cannot hold: nothing of it was ever there
+            except FileError as error:
+                self._told(f"{path}: not deleted: {error.message}")
+                settled = False
+            if settled:
+                self._settled.extend(row.id for row in rows)
 
-    async def _settle(self, row: GoneFile) -> bool:
-        """Whether the row can be forgotten."""
-        if await self._journal.is_live(row.path):
-            return True  # there is a new file of this name; its object is not the one we meant
-        if not await self._is_gone(row.path):
+    async def _settle(self, path: str, rows: list[GoneFile]) -> bool:
+        """Whether the rows of a name can be forgotten."""
+        live = await self._journal.row(path)
+        if live is not None:
+            # A new file has this name. Until it is copied the old object is there, and only these rows tell of it.
+            return live.state == FileState.DONE
+        if not await self._is_gone(path):
             return False  # it has come back since the look; the next one will meet it
-        key = self._destination.prefix + row.path
+        key = self._destination.prefix + path
         meta = await self._destination.head(key)
         if meta is None:
             return True
-        if not ours(row, meta):
+        if not any(ours(row, meta) for row in rows):
             self._told(f"{key}: not deleted: it is not the object that was copied there (ETag {meta.etag})")
             return True
         if self._handling.mode == "trash":

@@ -9,7 +9,16 @@ from collections.abc import AsyncIterator, Callable
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, Interrupted, NotFound, SourceChanged, StillOpen, root_cause
+from asynccopy.errors import (
+    AsyncCopyError,
+    FileError,
+    Interrupted,
+    NotFound,
+    Refused,
+    SourceChanged,
+    StillOpen,
+    root_cause,
+)
 from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
@@ -70,7 +79,8 @@ class Mirror:
     """Copies what is selected from a source to a destination, once, resuming what an earlier run left unfinished.
 
     ``stop``: set it to finish the ranges in flight and end with Interrupted. ``noticed`` is told of what will be
-    retried. ``build`` makes what the copies run on. ``capabilities`` are known once ``copy`` has checked both sides.
+    retried, ``settled`` of each file, its length and what it failed by. ``build`` makes what the copies run on.
+    ``capabilities`` are known once ``copy`` has checked both sides.
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class Mirror:
         stop: asyncio.Event,
         progress: Progress,
         noticed: Callable[[AsyncCopyError, float], None] | None = None,
+        settled: Callable[[str, int, AsyncCopyError | None], None] | None = None,
         policy: RetryPolicy | None = None,
         build: Build = inline,
         look: Pass | None = None,
@@ -96,6 +107,7 @@ class Mirror:
         self._stop = stop
         self._progress = progress
         self._told = noticed
+        self._tell_file = settled
         self._policy = policy or RetryPolicy()
         self._build = build
         self._look = look or Pass()
@@ -189,7 +201,7 @@ class Mirror:
         for row in rows:
             meta = await destination.head(destination.prefix + row.status.path)
             if meta is None or meta.size != row.status.length:
-                gone.append(row.id)
+                gone.append(row.status.path)
         if gone:
             await self._journal.reopen(gone if len(gone) < len(rows) else None)
 
@@ -203,7 +215,10 @@ class Mirror:
     async def _finish(self, destination: Destination, *, complete: bool) -> None:
         if complete:
             for path, upload_id in await self._journal.stale_uploads():
-                await abort(destination, destination.prefix + path, upload_id)
+                try:
+                    await abort(destination, destination.prefix + path, upload_id)
+                except FileError as error:  # it must not hold up all else; the store's own rule for old uploads is left
+                    self._progress.failed(path, 0, error)
         await self._journal.finish_pass(complete=complete)
 
     # --- claim and settle ----------------------------------------------------------------------------------------
@@ -312,6 +327,8 @@ class Mirror:
             return False
         await self._journal.done(row.id, row.status.version, evidence)
         self._progress.renamed_files += 1
+        if self._tell_file is not None:
+            self._tell_file(row.status.path, row.status.length, None)
         return True
 
     async def _is_open(self, status: FileStatus) -> bool:
@@ -330,6 +347,8 @@ class Mirror:
         progress.copied_bytes += order.status.length
         progress.resumed_parts += copied.resumed_parts
         progress.verified += copied.evidence.method in ("checksum", "read-back")
+        if self._tell_file is not None:
+            self._tell_file(order.status.path, order.status.length, None)
 
     async def _failed(self, order: Order, error: AsyncCopyError) -> None:
         if isinstance(error, NotFound) and self._look.settle is not None:
@@ -340,6 +359,8 @@ class Mirror:
             self._progress.open_files += 1
         else:
             self._progress.failed(order.status.path, order.status.length, error)
+            if self._tell_file is not None:
+                self._tell_file(order.status.path, order.status.length, error)
 
     async def _changed(self, order: Order, error: AsyncCopyError) -> AsyncCopyError | None:
         """The file is not the one that was listed: claim the new version (None), or say what it fails by."""
@@ -351,6 +372,8 @@ class Mirror:
             now = await self._source.status(path)
             if now.is_directory:
                 return error
+            if now.version == order.status.version and isinstance(error, NotFound):
+                return Refused(f"{error.message}: not at the source, which has the file")
             if now.version == order.status.version:
                 # The same version as ever, and yet it cannot be proven: an open file's time stands still until it is
                 # closed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappush, heapreplace
+from heapq import heappush, heapreplace, nlargest
 from time import monotonic
 
 from msgspec import Struct
@@ -11,6 +11,8 @@ from asynccopy.errors import AsyncCopyError
 
 KEPT_FAILURES = 1000
 KEPT_SLOWEST = 20
+LONG_DELAY = 1.0
+"""Seconds before the next try from which on trouble is worth telling"""
 
 
 class Failure(Struct, frozen=True):
@@ -57,6 +59,7 @@ class Progress:
         """(seconds, path, length) of the files that took longest, a heap"""
         self.failures: list[Failure] = []
         """The first thousand; the journal has them all."""
+        self._hindered: tuple[str, tuple[int, ...]] = ("", ())
 
     def took_off(self, path: str, length: int) -> None:
         self.in_flight[path] = Flight(length, monotonic())
@@ -79,6 +82,17 @@ class Progress:
 
     def retried(self, error: AsyncCopyError, delay: float) -> None:
         self.retries += 1
+        if delay >= LONG_DELAY:
+            self._hindered = (error.message, self._marks())
+
+    @property
+    def hindrance(self) -> str:
+        """The trouble since which nothing has moved, "" while anything does."""
+        message, then = self._hindered
+        return message if then == self._marks() else ""
+
+    def _marks(self) -> tuple[int, ...]:
+        return self.listed_files, self.moved_bytes, self.copied_files, self.renamed_files, self.failed_files
 
     def add(self, other: Progress) -> None:
         """Count what another run came to."""
@@ -89,6 +103,7 @@ class Progress:
         self.deleted_files += other.deleted_files
         self.verified += other.verified
         self.retries += other.retries
+        self.slowest = nlargest(KEPT_SLOWEST, self.slowest + other.slowest)
 
     def failed(self, path: str, length: int, error: AsyncCopyError) -> None:
         self.failed_files += 1

@@ -14,7 +14,7 @@ def carried_over(evidence: Evidence, length: int, meta: ObjectMeta) -> Evidence 
     if meta.size != length or not evidence.method:
         return None
     if evidence.method in ("checksum", "read-back"):
-        proven = meta.etag == evidence.etag if meta.crc32c is None else evidence.object == f"CRC32C:{meta.crc32c:08x}"
+        proven = evidence.object == meta.checksum if meta.checksum else meta.etag == evidence.etag
         if not proven:
             return None
     return Evidence(evidence.method, evidence.source, evidence.object, meta.etag)

@@ -32,13 +32,17 @@ class Looked(Struct, frozen=True):
     full: float = 0.0
 
 
-def next_pass(watching: Watching, cadence: Cadence, looked: Looked) -> tuple[Kind, float] | None:
-    """The next pass and the moment from which it is due; None: never again."""
+def next_pass(watching: Watching, cadence: Cadence, looked: Looked, now: float) -> tuple[Kind, float] | None:
+    """The next pass and the moment from which it is due; None: never again.
+
+    A moment that is still to come was noted by a clock that has been put back since: it says nothing.
+    """
+    last, full = (moment if moment <= now else 0.0 for moment in (looked.last, looked.full))
     if not looked.full:
-        return "first", looked.last and looked.last + cadence.interval
+        return "first", last and last + cadence.interval
     if watching == "off":
         return None
-    due, full = looked.last + cadence.interval, looked.full + cadence.full_interval
+    due, full = last + cadence.interval, full + cadence.full_interval
     if full <= due:
         # Also with snapshots: HDFS's diff does not name what grew inside a snapshot because it was open when that was
         # made, nor a file that was cut and has grown to its old length again (seen on 3.5.0).

@@ -21,20 +21,26 @@ NEXT: Final = "snapshot.next"
 
 
 class Frozen(Struct, frozen=True):
-    """What a pass copies: the snapshot ``newer``. The destination is equal to ``older``, "" for none."""
+    """What a pass copies: the snapshot ``newer``. The destination is equal to ``older``, "" for none.
+
+    ``since``: seconds since the epoch, by our clock; ``newer`` was made then or later.
+    """
 
     older: str
     newer: str
+    since: float
 
 
 class Watermark:
-    """The snapshots of one mirror. ``prefix`` begins their names, e.g. ``asynccopy-1f00ab12-``."""
+    """The snapshots of one mirror. They are named ``prefix``, e.g. ``asynccopy-1f00ab12-``, and what ``clock`` gave, ms
+    since the epoch.
+    """
 
-    def __init__(self, snapshots: Snapshots, journal: Journal, prefix: str, number: Callable[[], int]) -> None:
+    def __init__(self, snapshots: Snapshots, journal: Journal, prefix: str, clock: Callable[[], int]) -> None:
         self._snapshots = snapshots
         self._journal = journal
         self._prefix = prefix
-        self._number = number
+        self._clock = clock
 
     async def freeze(self) -> Frozen:
         """Make the next snapshot, or go on with the one that was begun. Raises what the source raises."""
@@ -43,21 +49,25 @@ class Watermark:
         if newer is not None and newer not in names and await self._begun(newer):
             newer = None  # somebody removed it: what it froze cannot be had any more
         if newer is None:
-            newer = f"{self._prefix}{self._number()}"
+            newer = f"{self._prefix}{self._clock()}"
             await self._journal.remember(NEXT, newer)
         await self._snapshots.create(newer)
         await self._journal.remember(f"{NEXT}.made", newer)
         base = await self._journal.recall(BASE)
-        return Frozen(base if base is not None and base in names else "", newer)
+        since = int(newer.removeprefix(self._prefix)) / 1000
+        return Frozen(base if base is not None and base in names else "", newer, since)
 
     async def _begun(self, newer: str) -> bool:
         """Whether it was really made; the note alone is only the intent."""
         return await self._journal.recall(f"{NEXT}.made") == newer
 
     async def advance(self, frozen: Frozen) -> None:
-        """The destination is equal to the newer one: move the watermark, then let go of every older one of ours."""
+        """The destination is equal to the newer one: move the watermark."""
         await self._journal.remember(BASE, frozen.newer)
         await self._journal.forget(NEXT)
+
+    async def let_go(self, frozen: Frozen) -> None:
+        """Delete every other snapshot of ours, which the watermark has left. Raises what the source raises."""
         for name in await self._snapshots.names() or []:
             if name.startswith(self._prefix) and name != frozen.newer:
                 await self._snapshots.delete(name)

@@ -1,4 +1,4 @@
-"""HDFS's file checksum and the joining of CRC-32Cs, written apart from the copy path.
+"""HDFS's file checksum and the joining of CRCs, written apart from the copy path.
 
 The simulators are a second opinion: a mistake in one must not hide in the other.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 from fastcrc import crc32
 
 BYTES_PER_CRC = 512
-_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
+_CRC32C = 0x82F63B78, 32  # Castagnoli, reflected, and its width in bits
+_CRC64 = 0xC96C5795D7870F42, 64  # ECMA-182, reflected: CRC-64/XZ
 
 
 def block_digest(pieces: Iterable[bytes]) -> bytes:
@@ -46,23 +48,33 @@ def file_checksum(digests: list[bytes], first_block_length: int) -> tuple[str, s
     return f"MD5-of-{per_block}MD5-of-{per_crc}{kind}", value.hex().ljust(64, "0")
 
 
-def _times(a: int, b: int) -> int:
+def _times(a: int, b: int, polynomial: int, width: int) -> int:
     """a * b modulo the polynomial; reflected, so the top bit is the coefficient of x**0."""
     product = 0
-    for bit in range(31, -1, -1):
+    for bit in range(width - 1, -1, -1):
         if a >> bit & 1:
             product ^= b
-        b = (b >> 1) ^ (_POLYNOMIAL if b & 1 else 0)
+        b = (b >> 1) ^ (polynomial if b & 1 else 0)
     return product
+
+
+@lru_cache(maxsize=64)
+def _shift(length: int, polynomial: int, width: int) -> int:
+    """x**(8 * length): what appending so many bytes multiplies a CRC by. Square and multiply."""
+    shift, power = 1 << width - 1, 1 << width - 9
+    while length:
+        if length & 1:
+            shift = _times(shift, power, polynomial, width)
+        power = _times(power, power, polynomial, width)
+        length >>= 1
+    return shift
 
 
 def join_crc32c(first: int, second: int, second_length: int) -> int:
     """The CRC-32C of two strings joined, from the CRC of each and the second's length in bytes."""
-    # Appending n bytes multiplies the first's CRC by x**(8n): square and multiply.
-    shift, power, count = 1 << 31, 1 << 23, second_length
-    while count:
-        if count & 1:
-            shift = _times(shift, power)
-        power = _times(power, power)
-        count >>= 1
-    return _times(shift, first) ^ second
+    return _times(_shift(second_length, *_CRC32C), first, *_CRC32C) ^ second
+
+
+def join_crc64(first: int, second: int, second_length: int) -> int:
+    """The same for the CRC-64 of OSS (``x-oss-hash-crc64ecma``), which is CRC-64/XZ."""
+    return _times(_shift(second_length, *_CRC64), first, *_CRC64) ^ second

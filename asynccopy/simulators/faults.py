@@ -93,6 +93,12 @@ class NoSuchUpload(Struct, frozen=True):
     """S3: forget the multipart upload first, as if it had been aborted by another."""
 
 
+class OtherCrc64(Struct, frozen=True):
+    """OSS: do the work, but answer with this ``x-oss-hash-crc64ecma``, as if other bytes had come."""
+
+    crc64: int = 1
+
+
 class OtherETag(Struct, frozen=True):
     """S3: do the work, but answer with this ETag (radosgw answers an empty one to the first Complete)."""
 
@@ -112,6 +118,7 @@ Action = (
     | WrongRange
     | ErrorInOk
     | NoSuchUpload
+    | OtherCrc64
     | OtherETag
 )
 
@@ -130,8 +137,8 @@ class Call(Struct):
 class Fault:
     """One fault. Empty conditions match everything; ``path`` is a substring.
 
-    ``op`` is WebHDFS's (``OPEN`` is the NameNode's side, ``OPEN@DataNode`` the other) or S3's (``UploadPart``).
-    ``times`` None means for ever. ``hits`` is for the test to assert.
+    ``op`` is WebHDFS's (``OPEN`` is the NameNode's side, ``OPEN@DataNode`` the other) or the
+    object stores' (``UploadPart``). ``times`` None means for ever. ``hits`` is for the test to assert.
     """
 
     action: Action

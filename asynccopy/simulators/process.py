@@ -18,14 +18,16 @@ from typing import Any
 import uvloop
 
 from asynccopy.simulators.namespace import DEFAULT_BLOCK, SyntheticNamespace
-from asynccopy.simulators.s3 import MIB, S3Simulator
+from asynccopy.simulators.object_server import MIB
+from asynccopy.simulators.oss import OssSimulator
+from asynccopy.simulators.s3 import S3Simulator
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m asynccopy.simulators", description=__doc__)
     parser.add_argument(
-        "--serve", choices=("both", "webhdfs", "s3"), default="both", help="start two for two processes"
+        "--serve", choices=("both", "webhdfs", "s3", "oss"), default="both", help="both: WebHDFS and S3"
     )
     parser.add_argument("--latency", type=float, default=0.0, metavar="MS", help="added to every request")
     hdfs = parser.add_argument_group("the namespace")
@@ -36,7 +38,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     hdfs.add_argument("--seed", type=int, default=0)
     hdfs.add_argument("--datanodes", type=int, default=1)
     hdfs.add_argument("--page-size", type=int, default=1000, help="dfs.ls.limit")
-    s3 = parser.add_argument_group("S3")
+    s3 = parser.add_argument_group("S3, and OSS where it has the same")
     s3.add_argument("--bucket", default="bucket")
     s3.add_argument("--access-key", default="simulator")
     s3.add_argument("--secret-key", default="simulator-secret")
@@ -44,6 +46,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     s3.add_argument("--min-part", type=int, default=5 * MIB, metavar="BYTES")
     s3.add_argument("--weak", action="store_true", help="ignore checksum headers")
     s3.add_argument("--etag", choices=("md5", "opaque"), default="md5")
+    oss = parser.add_argument_group("OSS")
+    oss.add_argument("--oss-region", default="cn-hangzhou")
+    oss.add_argument("--per-second", type=int, help="requests a second for the bucket")
+    oss.add_argument("--per-prefix", type=int, help="requests a second for one directory of keys")
     where = s3.add_mutually_exclusive_group()
     where.add_argument("--discard", action="store_true", help="keep sizes and digests only")
     where.add_argument("--directory", type=Path, help="keep bodies in files here")
@@ -53,9 +59,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 async def _serve(options: argparse.Namespace) -> None:
     latency = options.latency / 1000
     urls: dict[str, str] = {}
-    servers: list[WebHdfsSimulator | S3Simulator] = []
+    servers: list[WebHdfsSimulator | S3Simulator | OssSimulator] = []
     async with AsyncExitStack() as stack:
-        if options.serve != "s3":
+        if options.serve in ("both", "webhdfs"):
             namespace = SyntheticNamespace(
                 options.directories,
                 options.files_per_directory,
@@ -66,7 +72,7 @@ async def _serve(options: argparse.Namespace) -> None:
             hdfs = WebHdfsSimulator(namespace, options.datanodes, page_size=options.page_size, latency=latency)
             servers.append(await stack.enter_async_context(hdfs))
             urls["webhdfs"] = hdfs.url
-        if options.serve != "webhdfs":
+        if options.serve in ("both", "s3"):
             s3 = S3Simulator(
                 [options.bucket],
                 options.access_key,
@@ -81,6 +87,21 @@ async def _serve(options: argparse.Namespace) -> None:
             )
             servers.append(await stack.enter_async_context(s3))
             urls["s3"] = s3.url
+        if options.serve == "oss":
+            oss = OssSimulator(
+                [options.bucket],
+                options.access_key,
+                options.secret_key,
+                options.oss_region,
+                etag=options.etag,
+                per_second=options.per_second,
+                per_prefix=options.per_prefix,
+                discard=options.discard,
+                directory=options.directory,
+                latency=latency,
+            )
+            servers.append(await stack.enter_async_context(oss))
+            urls |= {"oss": oss.url, "oss-cname": oss.cname}
         _say(urls)
         await asyncio.to_thread(sys.stdin.buffer.read)
     counts = {op: count for server in servers for op, count in server.counts.items()}

@@ -7,43 +7,23 @@ answers 501 instead of guessing.
 from __future__ import annotations
 
 import hashlib
-import re
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Unpack
 
 import fastcrc
 from aiohttp import web
 
 from asynccopy.simulators import s3_xml as xml
-from asynccopy.simulators.faults import (
-    ErrorInOk,
-    Fault,
-    NoSuchUpload,
-    OtherETag,
-    WrongRange,
-    pick,
-)
-from asynccopy.simulators.s3_copies import copied, original
-from asynccopy.simulators.s3_request import CRC32C, TYPE, Gone, Request, receive
-from asynccopy.simulators.server import PIECE, HttpServer, Reply, answer, reset
+from asynccopy.simulators.object_server import MIB, XML, Keeping, ObjectServer, byte_range, uploads_under
+from asynccopy.simulators.s3_copies import original
+from asynccopy.simulators.s3_request import CRC32C, TYPE, Request, receive
+from asynccopy.simulators.server import PIECE, Reply
 from asynccopy.simulators.sigv4 import S3Error, verify
 from asynccopy.simulators.store import Body, Bucket, Place, StoredObject, Upload, base64_crc, joined_crc32c
 
-MIB = 1 << 20
-_XML = {"Content-Type": "application/xml"}
 
-
-class S3Simulator:
-    """``async with S3Simulator(["bucket"]) as s3: s3.url`` is the endpoint, ``http://127.0.0.1:PORT``.
-
-    ``faults`` and ``clock_offset`` may be changed at any time; ``counts`` counts requests by operation;
-    ``buckets[name].objects`` is there for tests to look into.
-    """
+class S3Simulator(ObjectServer[Request]):
+    """``async with S3Simulator(["bucket"]) as s3: s3.url`` is the endpoint, ``http://127.0.0.1:PORT``."""
 
     def __init__(
         self,
@@ -53,37 +33,20 @@ class S3Simulator:
         region: str = "us-east-1",
         *,
         weak: bool = False,
-        etag: Literal["md5", "opaque"] = "md5",
         min_part: int = 5 * MIB,
         max_parts: int = 10_000,
         max_copy: int = 5 << 30,
-        discard: bool = False,
-        directory: Path | None = None,
-        latency: float = 0.0,
-        port: int = 0,
+        **keeping: Unpack[Keeping],
     ) -> None:
         """``weak``: a poor vendor that ignores checksum headers and a copy's condition, and makes a multipart ETag the
         MD5 of the whole. ``max_copy``: the most bytes that one copying request takes.
-
-        ``etag="opaque"``: ETags that are no MD5, as with SSE-KMS. ``discard`` keeps sizes and digests and no bytes;
-        ``directory`` keeps the bytes in files there. ``latency``: seconds that every request waits first.
         """
-        self.buckets = {name: Bucket() for name in buckets}
-        self.faults: list[Fault] = []
-        self.counts: Counter[str] = Counter()
-        self.clock_offset = 0.0
+        super().__init__(buckets, min_part=min_part, max_parts=max_parts, max_copy=max_copy, **keeping)
         self.access_key = access_key
         self.secret_key = secret_key
         self.region = region
-        self.min_part = min_part
-        self.max_parts = max_parts
-        self.max_copy = max_copy
         self._weak = weak
-        self._md5 = etag == "md5"
-        self._place = Place(directory=directory, discard=discard)
-        self._serial = 0
-        self._server = HttpServer(self._serve, port=port, latency=latency)
-        self._ops: dict[str, Callable[[Request, Bucket], Awaitable[Reply]]] = {
+        self._ops = {
             "PutObject": self._put_object,
             "CopyObject": self._copy_object,
             "GetObject": self._get_object,
@@ -105,66 +68,32 @@ class S3Simulator:
         """The endpoint."""
         return f"http://{self._server.address}"
 
-    async def __aenter__(self) -> Self:
-        await self._server.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._server.__aexit__(kind, error, trace)
-        for bucket in self.buckets.values():
-            bucket.drop()
-
     # --- every request
 
-    async def _serve(self, http: web.BaseRequest) -> web.StreamResponse:
-        request = Request(http)
-        call = request.call
-        self.counts[call.op or "unknown"] += 1
-        call.action = pick(self.faults, call) if self.faults else None
-        try:
-            return await answer(http, call, lambda: self._work(request))
-        except Gone:
-            return reset(http)
-        except S3Error as error:
-            return self._error(http, error)
+    def _request(self, http: web.BaseRequest) -> Request:
+        return Request(http)
 
-    def _error(self, http: web.BaseRequest, error: S3Error) -> web.Response:
-        self._serial += 1
-        body = b"" if http.method == "HEAD" else xml.error(error.code, error.message, http.raw_path, self._serial)
-        headers = {**_XML, "x-amz-request-id": f"{self._serial:016X}"}
-        headers["Date"] = formatdate(self._now(), usegmt=True)
-        return web.Response(status=error.status, body=body, headers=headers)
-
-    def _now(self) -> float:
-        return time.time() + self.clock_offset
-
-    async def _work(self, request: Request) -> Reply:
+    def _admit(self, request: Request) -> None:
         http = request.http
         secrets = {self.access_key: self.secret_key}
         request.signature = verify(http.method, http.raw_path, http.headers, secrets, self.region, self._now())
-        work = self._ops.get(request.call.op)
-        if work is None:
-            raise S3Error(501, "NotImplemented", "not simulated")
-        bucket = self.buckets.get(request.bucket_name)
-        if bucket is None:
-            raise S3Error(404, "NoSuchBucket", "The specified bucket does not exist")
-        if len(request.key.encode("utf-8", "surrogateescape")) > 1024:
+
+    def _check_key(self, key: str) -> None:
+        if len(key.encode("utf-8", "surrogateescape")) > 1024:
             raise S3Error(400, "KeyTooLongError", "Your key is too long")
-        action = request.call.action
-        if isinstance(action, ErrorInOk):
-            await receive(request, Place(), weak=self._weak)
-            return Reply(
-                200, xml.error(action.code, "We encountered an internal error. Please try again.", "", 0), _XML
-            )
-        if isinstance(action, NoSuchUpload):
-            self._forget(bucket, request.query.get("uploadId", ""))
-        reply = await work(request, bucket)
-        if isinstance(action, OtherETag):
-            reply.body = xml.with_etag(reply.body, action.etag)
-            reply.length = len(reply.body)
-            reply.headers["ETag"] = action.etag
+
+    def _refuse(self, http: web.BaseRequest, error: S3Error) -> web.Response:
+        self._serial += 1
+        body = b"" if http.method == "HEAD" else xml.error(error.code, error.message, http.raw_path, self._serial)
+        headers = {**XML, "x-amz-request-id": f"{self._serial:016X}"}
+        headers["Date"] = formatdate(self._now(), usegmt=True)
+        return web.Response(status=error.status, body=body, headers=headers)
+
+    async def _swallow(self, request: Request) -> Body:
+        return await receive(request, Place(), weak=self._weak)
+
+    async def _work(self, request: Request) -> Reply:
+        reply = await super()._work(request)
         reply.headers["x-amz-request-id"] = "0" * 16
         return reply
 
@@ -193,28 +122,11 @@ class S3Simulator:
             new.checksum = base64_crc(body.crc32c)
         bucket.put(request.key, new)
         kind = new.checksum_type if new.checksum else ""
-        return Reply(200, xml.copy("CopyObjectResult", new.etag, new.modified, new.checksum, kind), _XML)
-
-    async def _copied(self, stored: StoredObject, start: int, stop: int) -> Body:
-        if stop - start > self.max_copy:
-            raise S3Error(400, "InvalidRequest", "The specified copy source is larger than the maximum allowable size")
-        return await copied(stored, start, stop, self._place, md5=self._md5)
+        return Reply(200, xml.copy("CopyObjectResult", new.etag, new.modified, new.checksum, kind), XML)
 
     def _check_absent(self, request: Request, bucket: Bucket) -> None:
         if request.header("If-None-Match") == "*" and request.key in bucket.objects:
             raise S3Error(412, "PreconditionFailed", "At least one of the preconditions you specified did not hold.")
-
-    def _etag(self, md5: str, suffix: str = "") -> str:
-        if self._md5 and md5:
-            return f'"{md5}{suffix}"'
-        self._serial += 1
-        return f'"{hashlib.blake2b(str(self._serial).encode(), digest_size=16).hexdigest()}{suffix}"'
-
-    def _object(self, request: Request, bucket: Bucket) -> StoredObject:
-        stored = bucket.objects.get(request.key)
-        if stored is None:
-            raise S3Error(404, "NoSuchKey", "The specified key does not exist.")
-        return stored
 
     def _object_headers(self, request: Request, stored: StoredObject) -> dict[str, str]:
         headers = {
@@ -233,26 +145,14 @@ class S3Simulator:
 
     async def _get_object(self, request: Request, bucket: Bucket) -> Reply:
         stored = self._object(request, bucket)
-        if self._place.discard and stored.size:
-            raise S3Error(501, "NotImplemented", "the simulator was told to discard bodies")
         headers = self._object_headers(request, stored)
         status, start, stop = 200, 0, stored.size
         if request.header("Range"):
-            start, stop = _range(request.header("Range"), stored.size)
+            start, stop = byte_range(request.header("Range"), stored.size)
             status = 206
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
             headers = {name: value for name, value in headers.items() if name not in (CRC32C, TYPE)}
-        action = request.call.action
-        if isinstance(action, WrongRange):
-            shift = 0 if action.whole else max(-start, min(action.shift, stored.size - stop))
-            start, stop = (0, stored.size) if action.whole else (start + shift, stop + shift)
-        if stop - start <= PIECE:
-            return Reply(status, b"".join([piece async for piece in stored.read(start, stop - start)]), headers)
-        return Reply(status, headers=headers, pieces=stored.read(start, stop - start), length=stop - start)
-
-    async def _delete_object(self, request: Request, bucket: Bucket) -> Reply:
-        bucket.delete(request.key)
-        return Reply(204)
+        return await self._deliver(request, stored, status, start, stop, headers)
 
     async def _head_bucket(self, request: Request, bucket: Bucket) -> Reply:
         return Reply(200, headers={"x-amz-bucket-region": self.region})
@@ -264,7 +164,7 @@ class S3Simulator:
         page = xml.page(bucket.keys(), query)
         url = query.get("encoding-type") == "url"
         entries = [(key, bucket.objects[key]) for key in page.keys]
-        return Reply(200, xml.list_objects(request.bucket_name, query, page, entries, url=url), _XML)
+        return Reply(200, xml.list_objects(request.bucket_name, query, page, entries, url=url), XML)
 
     # --- multipart uploads
 
@@ -273,23 +173,9 @@ class S3Simulator:
         kind = ""
         if algorithm == "CRC32C" and not self._weak:
             kind = request.header(TYPE).upper() or "COMPOSITE"
-        self._serial += 1
-        upload_id = hashlib.sha256(f"{request.key}:{self._serial}".encode("utf-8", "replace")).hexdigest()[:40]
-        bucket.uploads[upload_id] = Upload(request.key, upload_id, self._now(), kind)
-        headers = {**_XML, "x-amz-checksum-algorithm": algorithm, TYPE: kind} if kind else _XML
+        upload_id = self._open_upload(request, bucket, checksum_type=kind).upload_id
+        headers = {**XML, "x-amz-checksum-algorithm": algorithm, TYPE: kind} if kind else XML
         return Reply(200, xml.create_upload(request.bucket_name, request.key, upload_id), headers)
-
-    def _upload(self, request: Request, bucket: Bucket) -> Upload:
-        upload = bucket.uploads.get(request.query["uploadId"])
-        if upload is None or upload.key != request.key:
-            raise S3Error(404, "NoSuchUpload", "The specified upload does not exist.")
-        return upload
-
-    def _part_number(self, request: Request) -> int:
-        number = request.call.part
-        if number is None or not 1 <= number <= self.max_parts:
-            raise S3Error(400, "InvalidArgument", f"Part number must be an integer between 1 and {self.max_parts}")
-        return number
 
     async def _upload_part(self, request: Request, bucket: Bucket) -> Reply:
         number = self._part_number(request)
@@ -306,23 +192,11 @@ class S3Simulator:
         self._upload(request, bucket)
         stored = original(request, self.buckets, weak=self._weak)
         asked = request.header("x-amz-copy-source-range")
-        start, stop = _range(asked, stored.size) if asked else (0, stored.size)
+        start, stop = byte_range(asked, stored.size) if asked else (0, stored.size)
         body = await self._copied(stored, start, stop)
         upload = self._take_part(request, bucket, number, body)
         crc = base64_crc(body.crc32c) if upload.checksum_type else ""
-        return Reply(200, xml.copy("CopyPartResult", self._part_etag(upload, number), self._now(), crc), _XML)
-
-    def _take_part(self, request: Request, bucket: Bucket, number: int, body: Body) -> Upload:
-        try:
-            upload = self._upload(request, bucket)  # it may have been aborted while the body came
-        except S3Error:
-            body.stored.drop()
-            raise
-        old = upload.parts.get(number)
-        if old is not None:
-            old.stored.drop()
-        upload.parts[number] = body
-        return upload
+        return Reply(200, xml.copy("CopyPartResult", self._part_etag(upload, number), self._now(), crc), XML)
 
     def _part_etag(self, upload: Upload, number: int) -> str:
         body = upload.parts[number]
@@ -331,10 +205,12 @@ class S3Simulator:
         return f'"{hashlib.blake2b(f"{upload.upload_id}{number}{body.crc32c}".encode(), digest_size=16).hexdigest()}"'
 
     async def _complete_upload(self, request: Request, bucket: Bucket) -> Reply:
-        received = await receive(request, Place(), weak=self._weak)
+        received = await self._swallow(request)
         document = await received.stored.read(0, received.size)
         upload = self._upload(request, bucket)
-        bodies = self._chosen(upload, xml.parse_complete(document))
+        listed = xml.parse_complete(document)
+        bodies = self._chosen(upload, listed)
+        _check_parts(upload, listed)
         self._check_absent(request, bucket)
         crc32c = joined_crc32c(bodies)
         self._check_whole(request, upload, bodies, crc32c)
@@ -345,24 +221,7 @@ class S3Simulator:
             stored.checksum, stored.checksum_type = _whole_checksum(upload.checksum_type, bodies, crc32c)
         bucket.put(request.key, stored)
         document = xml.complete_upload(request.bucket_name, request.key, stored)
-        return Reply(200, document, _XML)
-
-    def _chosen(self, upload: Upload, listed: list[xml.ListedPart]) -> list[Body]:
-        """The bodies of the parts that Complete lists. Raises S3Error for a list that S3 would not take."""
-        numbers = [part.number for part in listed]
-        if not numbers or numbers != sorted(set(numbers)):
-            raise S3Error(400, "InvalidPartOrder", "The list of parts was not in ascending order.")
-        bodies = []
-        for part in listed:
-            body = upload.parts.get(part.number)
-            if body is None or part.etag.strip('"') != self._part_etag(upload, part.number).strip('"'):
-                raise S3Error(400, "InvalidPart", f"Part {part.number} could not be found or its ETag does not match.")
-            if part.crc32c and upload.checksum_type and part.crc32c != base64_crc(body.crc32c):
-                raise S3Error(400, "InvalidPart", f"The CRC32C of part {part.number} does not match.")
-            bodies.append(body)
-        if any(body.size < self.min_part for body in bodies[:-1]):
-            raise S3Error(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
-        return bodies
+        return Reply(200, document, XML)
 
     def _check_whole(self, request: Request, upload: Upload, bodies: list[Body], crc32c: int) -> None:
         size = request.header("x-amz-mp-object-size")
@@ -388,28 +247,23 @@ class S3Simulator:
                 whole.update(await body.stored.read(at, PIECE))
         return self._etag(whole.hexdigest())
 
-    def _forget(self, bucket: Bucket, upload_id: str) -> None:
-        upload = bucket.uploads.pop(upload_id, None)
-        if upload is not None:
-            upload.drop()
-
-    async def _abort_upload(self, request: Request, bucket: Bucket) -> Reply:
-        self._forget(bucket, self._upload(request, bucket).upload_id)
-        return Reply(204)
-
     async def _list_parts(self, request: Request, bucket: Bucket) -> Reply:
         upload = self._upload(request, bucket)
         parts = [
             (number, self._part_etag(upload, number), body, base64_crc(body.crc32c) if upload.checksum_type else "")
             for number, body in sorted(upload.parts.items())
         ]
-        return Reply(200, xml.list_parts(request.bucket_name, upload, request.query, parts), _XML)
+        return Reply(200, xml.list_parts(request.bucket_name, upload, request.query, parts), XML)
 
     async def _list_uploads(self, request: Request, bucket: Bucket) -> Reply:
-        prefix = request.query.get("prefix", "")
-        uploads = [upload for upload in bucket.uploads.values() if upload.key.startswith(prefix)]
-        uploads.sort(key=lambda upload: (upload.key, upload.begun, upload.upload_id))
-        return Reply(200, xml.list_uploads(request.bucket_name, request.query, uploads), _XML)
+        uploads = uploads_under(bucket, request.query.get("prefix", ""))
+        return Reply(200, xml.list_uploads(request.bucket_name, request.query, uploads), XML)
+
+
+def _check_parts(upload: Upload, listed: list[xml.ListedPart]) -> None:
+    for part in listed:
+        if part.crc32c and upload.checksum_type and part.crc32c != base64_crc(upload.parts[part.number].crc32c):
+            raise S3Error(400, "InvalidPart", f"The CRC32C of part {part.number} does not match.")
 
 
 def _whole_checksum(kind: str, bodies: list[Body], crc32c: int) -> tuple[str, str]:
@@ -422,16 +276,3 @@ def _whole_checksum(kind: str, bodies: list[Body], crc32c: int) -> tuple[str, st
 
 def _checksum_headers(stored: StoredObject) -> dict[str, str]:
     return {CRC32C: stored.checksum, TYPE: stored.checksum_type} if stored.checksum else {}
-
-
-def _range(header: str, size: int) -> tuple[int, int]:
-    """(start, stop) of a Range header. Raises S3Error (416) for one that touches no byte."""
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header)
-    if match is None or not any(match.groups()):
-        raise S3Error(416, "InvalidRange", "The requested range is not satisfiable")
-    first, last = match.groups()
-    start = int(first) if first else max(0, size - int(last))
-    stop = min(size, int(last) + 1) if first and last else size
-    if start >= stop:
-        raise S3Error(416, "InvalidRange", "The requested range is not satisfiable")
-    return start, stop

@@ -11,7 +11,7 @@ from aiohttp import web
 from asynccopy.simulators.faults import Call, FlipBit, Slow
 from asynccopy.simulators.server import flipped, slowly
 from asynccopy.simulators.sigv4 import SIGNED_CHUNKS, UNSIGNED_TRAILER, ChunkedBody, S3Error, Signature
-from asynccopy.simulators.store import Body, Incoming, Place, base64_crc
+from asynccopy.simulators.store import Body, Incoming, Place, base64_crc, take
 
 CRC32C = "x-amz-checksum-crc32c"
 CRC32 = "x-amz-checksum-crc32"
@@ -28,10 +28,17 @@ class Request:
 
     __slots__ = ("bucket_name", "call", "http", "key", "query", "signature")
 
-    def __init__(self, http: web.BaseRequest) -> None:
+    copy_source = "x-amz-copy-source"
+
+    def __init__(self, http: web.BaseRequest, bucket_name: str | None = None) -> None:
+        """``bucket_name`` None: path style, the bucket is the path's first component."""
         raw, _, query = http.raw_path.partition("?")
         self.http = http
-        self.bucket_name, _, self.key = unquote(raw[1:], errors="surrogateescape").partition("/")
+        path = unquote(raw[1:], errors="surrogateescape")
+        if bucket_name is None:
+            self.bucket_name, _, self.key = path.partition("/")
+        else:
+            self.bucket_name, self.key = bucket_name, path
         self.query: dict[str, str] = {}
         for item in query.split("&") if query else ():
             name, _, value = item.replace("+", "%20").partition("=")
@@ -39,40 +46,43 @@ class Request:
         self.signature = Signature("", b"", "", "")
         number = self.query.get("partNumber", "")
         part = int(number) if number.isdigit() else None
-        self.call = Call(_op(http.method, self), http.method, f"/{self.bucket_name}/{self.key}", part)
+        self.call = Call(self.operation(http.method), http.method, f"/{self.bucket_name}/{self.key}", part)
 
     def header(self, name: str) -> str:
         return self.http.headers.get(name, "")
 
+    def operation(self, method: str) -> str:
+        """The operation's name in S3's own words, "" where it is not simulated."""
+        query = self.query
+        if not self.key:
+            if method == "GET" and "uploads" in query:
+                return "ListMultipartUploads"
+            if method == "GET" and query.get("list-type") == "2":
+                return "ListObjectsV2"
+            return "HeadBucket" if method == "HEAD" else ""
+        copying = method == "PUT" and self.copy_source in self.http.headers
+        if "uploadId" in query:
+            ops = {
+                "PUT": "UploadPartCopy" if copying else "UploadPart",
+                "POST": "CompleteMultipartUpload",
+                "DELETE": "AbortMultipartUpload",
+                "GET": "ListParts",
+            }
+            return ops.get(method, "")
+        if "uploads" in query:
+            return "CreateMultipartUpload" if method == "POST" else ""
+        if not query.keys() <= self.harmless():
+            return ""
+        return {
+            "PUT": "CopyObject" if copying else "PutObject",
+            "GET": "GetObject",
+            "HEAD": "HeadObject",
+            "DELETE": "DeleteObject",
+        }.get(method, "")
 
-def _op(method: str, request: Request) -> str:
-    """The operation's name in S3's own words, "" where it is not simulated."""
-    query = request.query
-    if not request.key:
-        if method == "GET" and "uploads" in query:
-            return "ListMultipartUploads"
-        if method == "GET" and query.get("list-type") == "2":
-            return "ListObjectsV2"
-        return "HeadBucket" if method == "HEAD" else ""
-    copying = method == "PUT" and "x-amz-copy-source" in request.http.headers
-    if "uploadId" in query:
-        ops = {
-            "PUT": "UploadPartCopy" if copying else "UploadPart",
-            "POST": "CompleteMultipartUpload",
-            "DELETE": "AbortMultipartUpload",
-            "GET": "ListParts",
-        }
-        return ops.get(method, "")
-    if "uploads" in query:
-        return "CreateMultipartUpload" if method == "POST" else ""
-    if query.keys() - {"x-id"}:
-        return ""
-    return {
-        "PUT": "CopyObject" if copying else "PutObject",
-        "GET": "GetObject",
-        "HEAD": "HeadObject",
-        "DELETE": "DeleteObject",
-    }.get(method, "")
+    def harmless(self) -> set[str]:
+        """The query parameters that change nothing of what is asked."""
+        return {"x-id"}
 
 
 async def receive(request: Request, place: Place, *, md5: bool = False, weak: bool = False) -> Body:
@@ -82,8 +92,7 @@ async def receive(request: Request, place: Place, *, md5: bool = False, weak: bo
     Raises Gone when it ends early, S3Error when it is not what was claimed; then nothing is kept.
     """
     http = request.http
-    if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
-        http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    invite(request)
     claimed = request.header("x-amz-content-sha256")
     chunked = None
     if claimed in (SIGNED_CHUNKS, UNSIGNED_TRAILER):
@@ -99,45 +108,45 @@ async def receive(request: Request, place: Place, *, md5: bool = False, weak: bo
         sha256=len(claimed) == 64,
         crc32=CRC32 in http.headers or request.header("x-amz-trailer") == CRC32,
     )
-    kept = False
-    try:
-        async for piece in _hurt(request, _payload(request, chunked)):
-            await incoming.write(piece)
-        if chunked is not None:
-            chunked.finish()
-        body = await incoming.finish()
-        _check(request, body, chunked.trailer if chunked is not None else {}, weak=weak)
-        kept = True
-        return body
-    finally:
-        if not kept:
-            incoming.drop()
+    if http.content_length is None and http.body_exists:
+        raise S3Error(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
+    pieces = payload(request)
+    if chunked is not None:
+        pieces = _decoded(pieces, chunked)
+    trailer = chunked.trailer if chunked is not None else {}
+    return await take(incoming, hurt(request, pieces), lambda body: _check(request, body, trailer, weak=weak))
 
 
-async def _payload(request: Request, chunked: ChunkedBody | None) -> AsyncIterator[bytes]:
-    """The body's pieces from the wire, decoded; as many as promised, or Gone."""
+def invite(request: Request) -> None:
+    """Tell a client that waits with its body to go on."""
     http = request.http
-    promised = http.content_length
-    if promised is None:
-        if http.body_exists:
-            raise S3Error(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
-        return
+    if http.headers.get("Expect", "").lower() == "100-continue" and http.transport is not None:
+        http.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def payload(request: Request) -> AsyncIterator[bytes]:
+    """The body's pieces from the wire; as many as promised, or Gone."""
+    http = request.http
     got = 0
     try:
         while data := await http.content.readany():
             got += len(data)
-            if chunked is None:
-                yield data
-            else:
-                for piece in chunked.feed(data):
-                    yield piece
+            yield data
     except (ConnectionError, web.RequestPayloadError) as error:
         raise Gone from error
-    if got != promised:
+    if http.content_length is not None and got != http.content_length:
         raise Gone
 
 
-def _hurt(request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _decoded(pieces: AsyncIterator[bytes], chunked: ChunkedBody) -> AsyncIterator[bytes]:
+    async for data in pieces:
+        for piece in chunked.feed(data):
+            yield piece
+    chunked.finish()
+
+
+def hurt(request: Request, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces as a fault lets them in."""
     match request.call.action:
         case FlipBit(offset, bit):
             return flipped(pieces, offset, bit)

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 from asynccopy.simulators.sigv4 import S3Error
 from asynccopy.simulators.store import Body, StoredObject, Upload
 
-_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
+HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _SPECIAL = re.compile('[&<>"\\x00-\\x1f\\x7f-\\x9f\\ufffe\\uffff]')
 _NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
@@ -25,28 +25,32 @@ def _text(value: object) -> str:
     return _SPECIAL.sub(lambda found: _NAMED.get(found[0]) or f"&#x{ord(found[0]):x};", str(value))
 
 
-def _tag(name: str, value: object) -> str:
+def tag(name: str, value: object) -> str:
+    """One element."""
     return f"<{name}>{_text(value)}</{name}>"
 
 
-def _document(name: str, *content: str) -> bytes:
-    text = f'{_HEAD}<{name} xmlns="{_NAMESPACE}">{"".join(content)}</{name}>'
+def document(name: str, *content: str, namespace: str = _NAMESPACE) -> bytes:
+    """A whole document; OSS's have no namespace."""
+    spelt = f' xmlns="{namespace}"' if namespace else ""
+    text = f"{HEAD}<{name}{spelt}>{''.join(content)}</{name}>"
     return text.encode("utf-8", "surrogateescape")
 
 
-def _stamp(seconds: float) -> str:
+def stamp(seconds: float) -> str:
+    """A time as both stores write it."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
 
 
 def error(code: str, message: str, resource: str, number: int) -> bytes:
     """An ``<Error>`` document; the only one without a namespace. For ``Status`` faults, too."""
-    content = _tag("Code", code) + _tag("Message", message) + _tag("Resource", resource)
-    return f"{_HEAD}<Error>{content}{_tag('RequestId', f'{number:016X}')}</Error>".encode("utf-8", "surrogateescape")
+    content = tag("Code", code) + tag("Message", message) + tag("Resource", resource)
+    return f"{HEAD}<Error>{content}{tag('RequestId', f'{number:016X}')}</Error>".encode("utf-8", "surrogateescape")
 
 
 def with_etag(document: bytes, etag: str) -> bytes:
     """The same document with another ETag."""
-    return re.sub(rb"<ETag>.*?</ETag>", _tag("ETag", etag).encode(), document)
+    return re.sub(rb"<ETag>.*?</ETag>", tag("ETag", etag).encode(), document)
 
 
 class Page(NamedTuple):
@@ -56,8 +60,11 @@ class Page(NamedTuple):
     following: str
 
 
-def page(keys: Sequence[str], query: Mapping[str, str]) -> Page:
-    """Cut a page out of the sorted keys, as ``prefix``, ``start-after``, ``continuation-token`` ``max-keys`` ask."""
+def page(keys: Sequence[str], query: Mapping[str, str], default: int = 1000) -> Page:
+    """Cut a page out of the sorted keys, as ``prefix``, ``start-after``, ``continuation-token`` ``max-keys`` ask.
+
+    ``default``: how many keys where none say.
+    """
     prefix = query.get("prefix", "")
     start = bisect_left(keys, prefix)
     token = query.get("continuation-token")
@@ -69,7 +76,7 @@ def page(keys: Sequence[str], query: Mapping[str, str]) -> Page:
             raise S3Error(400, "InvalidArgument", "The continuation token provided is incorrect") from None
     if after:
         start = max(start, bisect_right(keys, after))
-    limit = min(1000, _number(query, "max-keys", 1000))
+    limit = min(1000, _number(query, "max-keys", default))
     chosen = []
     for key in keys[start : start + limit + 1]:
         if not key.startswith(prefix):
@@ -97,73 +104,85 @@ def list_objects(
         return quote_plus(text, safe="/*", errors="surrogateescape") if url else text
 
     content = [
-        _tag("Name", bucket),
-        _tag("Prefix", name(query.get("prefix", ""))),
-        _tag("KeyCount", len(entries)),
-        _tag("MaxKeys", query.get("max-keys", 1000)),
-        _tag("IsTruncated", "true" if page.following else "false"),
+        tag("Name", bucket),
+        tag("Prefix", name(query.get("prefix", ""))),
+        tag("KeyCount", len(entries)),
+        tag("MaxKeys", query.get("max-keys", 1000)),
+        tag("IsTruncated", "true" if page.following else "false"),
     ]
     if url:
-        content.append(_tag("EncodingType", "url"))
+        content.append(tag("EncodingType", "url"))
     if page.following:
-        content.append(_tag("NextContinuationToken", page.following))
+        content.append(tag("NextContinuationToken", page.following))
     for key, stored in entries:
-        item = _tag("Key", name(key)) + _tag("LastModified", _stamp(stored.modified)) + _tag("ETag", stored.etag)
+        item = tag("Key", name(key)) + tag("LastModified", stamp(stored.modified)) + tag("ETag", stored.etag)
         if stored.checksum:
-            item += _tag("ChecksumAlgorithm", "CRC32C") + _tag("ChecksumType", stored.checksum_type)
-        content.append(f"<Contents>{item}{_tag('Size', stored.size)}<StorageClass>STANDARD</StorageClass></Contents>")
-    return _document("ListBucketResult", *content)
+            item += tag("ChecksumAlgorithm", "CRC32C") + tag("ChecksumType", stored.checksum_type)
+        content.append(f"<Contents>{item}{tag('Size', stored.size)}<StorageClass>STANDARD</StorageClass></Contents>")
+    return document("ListBucketResult", *content)
 
 
-def create_upload(bucket: str, key: str, upload_id: str) -> bytes:
+def create_upload(bucket: str, key: str, upload_id: str, *, namespace: str = _NAMESPACE) -> bytes:
     """InitiateMultipartUploadResult."""
-    content = _tag("Bucket", bucket) + _tag("Key", key) + _tag("UploadId", upload_id)
-    return _document("InitiateMultipartUploadResult", content)
+    content = tag("Bucket", bucket) + tag("Key", key) + tag("UploadId", upload_id)
+    return document("InitiateMultipartUploadResult", content, namespace=namespace)
 
 
 def complete_upload(bucket: str, key: str, stored: StoredObject) -> bytes:
     """CompleteMultipartUploadResult."""
-    content = _tag("Bucket", bucket) + _tag("Key", key) + _tag("ETag", stored.etag)
+    content = tag("Bucket", bucket) + tag("Key", key) + tag("ETag", stored.etag)
     if stored.checksum:
-        content += _tag("ChecksumCRC32C", stored.checksum) + _tag("ChecksumType", stored.checksum_type)
-    return _document("CompleteMultipartUploadResult", content)
+        content += tag("ChecksumCRC32C", stored.checksum) + tag("ChecksumType", stored.checksum_type)
+    return document("CompleteMultipartUploadResult", content)
 
 
-def copy(name: str, etag: str, modified: float, crc32c: str, checksum_type: str = "") -> bytes:
+def copy(
+    name: str, etag: str, modified: float, crc32c: str = "", checksum_type: str = "", *, namespace: str = _NAMESPACE
+) -> bytes:
     """CopyObjectResult or CopyPartResult; ``crc32c`` in base64 or ""."""
-    content = [_tag("LastModified", _stamp(modified)), _tag("ETag", etag)]
+    content = [tag("LastModified", stamp(modified)), tag("ETag", etag)]
     if crc32c:
-        content.append(_tag("ChecksumCRC32C", crc32c))
+        content.append(tag("ChecksumCRC32C", crc32c))
     if checksum_type:
-        content.append(_tag("ChecksumType", checksum_type))
-    return _document(name, *content)
+        content.append(tag("ChecksumType", checksum_type))
+    return document(name, *content, namespace=namespace)
+
+
+def part_page(
+    query: Mapping[str, str], parts: list[tuple[int, str, Body, str]]
+) -> tuple[list[tuple[int, str, Body, str]], list[str]]:
+    """(the parts of one page, the tags that say which page it is), by ``part-number-marker`` and ``max-parts``."""
+    marker, limit = _number(query, "part-number-marker", 0), min(1000, _number(query, "max-parts", 1000))
+    rest = [part for part in parts if part[0] > marker]
+    shown = rest[:limit]
+    return shown, [
+        tag("PartNumberMarker", marker),
+        tag("NextPartNumberMarker", shown[-1][0] if shown else 0),
+        tag("MaxParts", limit),
+        tag("IsTruncated", "true" if len(rest) > limit else "false"),
+    ]
 
 
 def list_parts(bucket: str, upload: Upload, query: Mapping[str, str], parts: list[tuple[int, str, Body, str]]) -> bytes:
     """ListPartsResult of (number, ETag, body, CRC32C or ""), paged by ``part-number-marker`` and ``max-parts``."""
-    marker, limit = _number(query, "part-number-marker", 0), min(1000, _number(query, "max-parts", 1000))
-    rest = [part for part in parts if part[0] > marker]
-    shown = rest[:limit]
+    shown, page = part_page(query, parts)
     content = [
-        _tag("Bucket", bucket),
-        _tag("Key", upload.key),
-        _tag("UploadId", upload.upload_id),
-        _tag("PartNumberMarker", marker),
-        _tag("NextPartNumberMarker", shown[-1][0] if shown else 0),
-        _tag("MaxParts", limit),
-        _tag("IsTruncated", "true" if len(rest) > limit else "false"),
+        tag("Bucket", bucket),
+        tag("Key", upload.key),
+        tag("UploadId", upload.upload_id),
+        *page,
     ]
     if upload.checksum_type:
-        content.append(_tag("ChecksumAlgorithm", "CRC32C") + _tag("ChecksumType", upload.checksum_type))
+        content.append(tag("ChecksumAlgorithm", "CRC32C") + tag("ChecksumType", upload.checksum_type))
     for number, etag, body, crc32c in shown:
-        item = _tag("PartNumber", number) + _tag("LastModified", _stamp(upload.begun)) + _tag("ETag", etag)
-        item += _tag("Size", body.size) + (_tag("ChecksumCRC32C", crc32c) if crc32c else "")
+        item = tag("PartNumber", number) + tag("LastModified", stamp(upload.begun)) + tag("ETag", etag)
+        item += tag("Size", body.size) + (tag("ChecksumCRC32C", crc32c) if crc32c else "")
         content.append(f"<Part>{item}</Part>")
-    return _document("ListPartsResult", *content)
+    return document("ListPartsResult", *content)
 
 
-def list_uploads(bucket: str, query: Mapping[str, str], uploads: list[Upload]) -> bytes:
-    """ListMultipartUploadsResult, paged by ``key-marker``, ``upload-id-marker`` and ``max-uploads``."""
+def upload_page(query: Mapping[str, str], uploads: list[Upload]) -> tuple[list[Upload], list[str]]:
+    """The same for uploads, by ``key-marker``, ``upload-id-marker`` and ``max-uploads``."""
     limit = min(1000, _number(query, "max-uploads", 1000))
     key, upload_id = query.get("key-marker", ""), query.get("upload-id-marker", "")
     start = 0
@@ -171,27 +190,30 @@ def list_uploads(bucket: str, query: Mapping[str, str], uploads: list[Upload]) -
         inside = next((n for n, u in enumerate(uploads) if (u.key, u.upload_id) == (key, upload_id)), None)
         behind = next((n for n, u in enumerate(uploads) if u.key > key), len(uploads))
         start = behind if inside is None else inside + 1
-    shown = uploads[start : start + limit]
+    return uploads[start : start + limit], [
+        tag("UploadIdMarker", upload_id),
+        tag("MaxUploads", limit),
+        tag("IsTruncated", "true" if start + limit < len(uploads) else "false"),
+    ]
+
+
+def list_uploads(bucket: str, query: Mapping[str, str], uploads: list[Upload]) -> bytes:
+    """ListMultipartUploadsResult."""
+    shown, page = upload_page(query, uploads)
     url = query.get("encoding-type") == "url"
 
     def name(text: str) -> str:
         return quote_plus(text, safe="/*", errors="surrogateescape") if url else text
 
-    content = [
-        _tag("Bucket", bucket),
-        _tag("KeyMarker", name(key)),
-        _tag("UploadIdMarker", upload_id),
-        _tag("MaxUploads", limit),
-        _tag("IsTruncated", "true" if start + limit < len(uploads) else "false"),
-    ]
+    content = [tag("Bucket", bucket), tag("KeyMarker", name(query.get("key-marker", ""))), *page]
     if url:
-        content.append(_tag("EncodingType", "url"))
+        content.append(tag("EncodingType", "url"))
     if shown:
-        content.append(_tag("NextKeyMarker", name(shown[-1].key)) + _tag("NextUploadIdMarker", shown[-1].upload_id))
+        content.append(tag("NextKeyMarker", name(shown[-1].key)) + tag("NextUploadIdMarker", shown[-1].upload_id))
     for upload in shown:
-        item = _tag("Key", name(upload.key)) + _tag("UploadId", upload.upload_id)
-        content.append(f"<Upload>{item}{_tag('Initiated', _stamp(upload.begun))}</Upload>")
-    return _document("ListMultipartUploadsResult", *content)
+        item = tag("Key", name(upload.key)) + tag("UploadId", upload.upload_id)
+        content.append(f"<Upload>{item}{tag('Initiated', stamp(upload.begun))}</Upload>")
+    return document("ListMultipartUploadsResult", *content)
 
 
 class ListedPart(NamedTuple):

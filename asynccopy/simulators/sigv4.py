@@ -40,32 +40,32 @@ class Signature(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def signing_key(secret: str, date: str, region: str) -> bytes:
-    """The key of one day and region."""
-    key = b"AWS4" + secret.encode()
-    for word in (date, region, "s3", "aws4_request"):
-        key = _hmac(key, word)
+def signing_key(secret: str, *scope: str) -> bytes:
+    """The key of one scope: day, region, service and a last word. ``secret`` with its prefix."""
+    key = secret.encode()
+    for word in scope:
+        key = keyed(key, word)
     return key
 
 
-def _hmac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
+def keyed(key: bytes, text: str) -> bytes:
+    """HMAC-SHA256."""
+    return hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256")
 
 
 @lru_cache(maxsize=4096)
-def _recode(text: str, safe: str) -> str:
+def recode(text: str, safe: str) -> str:
+    """Percent-encoded in the one way, however it was before."""
     return quote(unquote_to_bytes(text), safe=safe)
 
 
-def canonical_query(query: str) -> str:
-    """Every parameter decoded, encoded anew by AWS's rules and sorted."""
-    if not query:
-        return ""
+def canonical_pairs(query: str) -> list[tuple[str, str]]:
+    """Every parameter decoded, encoded anew by AWS's rules, which are OSS's too, and sorted."""
     pairs = []
-    for item in query.split("&"):
+    for item in query.split("&") if query else ():
         name, _, value = item.replace("+", "%20").partition("=")
-        pairs.append((_recode(name, "-_.~"), _recode(value, "-_.~")))
-    return "&".join(f"{name}={value}" for name, value in sorted(pairs))
+        pairs.append((recode(name, "-_.~"), recode(value, "-_.~")))
+    return sorted(pairs)
 
 
 def verify(
@@ -89,7 +89,7 @@ def verify(
     if secret is None:
         raise S3Error(403, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
     moment = headers.get("x-amz-date", "")
-    _check_clock(moment, now)
+    check_clock(moment, now)
     if scope != f"{moment[:8]}/{region}/s3/aws4_request":
         raise S3Error(400, "AuthorizationHeaderMalformed", f"the scope is wrong; expecting '{region}'")
     payload = headers.get("x-amz-content-sha256")
@@ -100,12 +100,13 @@ def verify(
     if names != sorted(names) or not must <= set(names):
         raise S3Error(403, "AccessDenied", f"headers that are not signed: {sorted(must - set(names))}")
     path, _, query = target.partition("?")
-    lines = [method, _recode(path, "/-_.~"), canonical_query(query)]
+    parameters = "&".join(f"{name}={value}" for name, value in canonical_pairs(query))
+    lines = [method, recode(path, "/-_.~"), parameters]
     lines += [f"{name}:{' '.join(headers.get(name, '').split())}" for name in names]
     lines += ["", signed, payload]
     digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    key = signing_key(secret, moment[:8], region)
-    expected = _hmac(key, f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}").hex()
+    key = signing_key(f"AWS4{secret}", *scope.split("/"))
+    expected = keyed(key, f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{digest}").hex()
     if not hmac.compare_digest(expected, given):
         raise S3Error(403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature.")
     return Signature(given, key, moment, scope)
@@ -122,13 +123,15 @@ def _fields(authorization: str) -> tuple[str, str, str, str]:
 
 
 @lru_cache(maxsize=64)
-def _seconds(moment: str) -> int:
+def seconds_of(moment: str) -> int:
+    """``yyyymmddThhmmssZ`` as seconds since the epoch. Raises ValueError."""
     return timegm(time.strptime(moment, "%Y%m%dT%H%M%SZ"))
 
 
-def _check_clock(moment: str, now: float) -> None:
+def check_clock(moment: str, now: float) -> None:
+    """Raises S3Error for a moment (``yyyymmddThhmmssZ``) that is none, or too far from the server's."""
     try:
-        skew = abs(_seconds(moment) - now)
+        skew = abs(seconds_of(moment) - now)
     except ValueError:
         raise S3Error(403, "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header") from None
     if skew > MAX_SKEW:
@@ -212,7 +215,7 @@ class ChunkedBody:
         if not self._signed:
             return
         lines = ("AWS4-HMAC-SHA256-PAYLOAD", self._signature.time, self._signature.scope, self._previous, _EMPTY)
-        expected = _hmac(self._signature.key, "\n".join((*lines, self._hash.hexdigest()))).hex()
+        expected = keyed(self._signature.key, "\n".join((*lines, self._hash.hexdigest()))).hex()
         if not hmac.compare_digest(expected, self._claimed):
             raise S3Error(403, "SignatureDoesNotMatch", "A chunk's signature does not match.")
         self._previous = expected

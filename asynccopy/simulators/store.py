@@ -1,4 +1,4 @@
-"""What the simulated S3 holds, and where the bytes lie: in memory, in files, or nowhere (only their digests)."""
+"""What a simulated object store holds, and where the bytes lie: in memory, in files, or nowhere (digests only)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import base64
 import hashlib
 import itertools
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-from fastcrc import crc32
+from fastcrc import crc32, crc64
 
-from asynccopy.simulators.checksums import join_crc32c
+from asynccopy.simulators.checksums import join_crc32c, join_crc64
 from asynccopy.simulators.server import PIECE
 
 
@@ -66,12 +66,15 @@ class _Nowhere:
 class Body:
     """A body that came in whole: its digests, and its bytes. ``md5`` is empty where none is computed."""
 
-    __slots__ = ("crc32", "crc32c", "md5", "sha256", "size", "stored")
+    __slots__ = ("crc32", "crc32c", "crc64", "md5", "sha256", "size", "stored")
 
-    def __init__(self, size: int, crc32c: int, crc32: int | None, md5: bytes, sha256: str, stored: Stored) -> None:
+    def __init__(
+        self, size: int, crc32c: int, crc32: int | None, crc64: int, md5: bytes, sha256: str, stored: Stored
+    ) -> None:
         self.size = size
         self.crc32c = crc32c
         self.crc32 = crc32
+        self.crc64 = crc64
         self.md5 = md5
         self.sha256 = sha256
         self.stored = stored
@@ -83,9 +86,10 @@ class Incoming:
     MD5 and SHA-256 cost ten times what the CRCs do, so they are computed only where they are needed.
     """
 
-    def __init__(self, place: Place, *, md5: bool, sha256: bool, crc32: bool) -> None:
+    def __init__(self, place: Place, *, md5: bool, sha256: bool = False, crc32: bool = False) -> None:
         self.size = 0
         self._crc32c = 0
+        self._crc64 = 0
         self._crc32: int | None = 0 if crc32 else None
         self._md5 = hashlib.md5() if md5 else None
         self._sha256 = hashlib.sha256() if sha256 else None
@@ -97,6 +101,7 @@ class Incoming:
     async def write(self, piece: bytes) -> None:
         self.size += len(piece)
         self._crc32c = crc32.iscsi(piece, self._crc32c)
+        self._crc64 = crc64.xz(piece, self._crc64)
         if self._crc32 is not None:
             self._crc32 = zlib.crc32(piece, self._crc32)
         if self._md5 is not None:
@@ -123,6 +128,7 @@ class Incoming:
             self.size,
             self._crc32c,
             self._crc32,
+            self._crc64,
             self._md5.digest() if self._md5 else b"",
             self._sha256.hexdigest() if self._sha256 else "",
             stored,
@@ -132,6 +138,21 @@ class Incoming:
         if self._file is not None and self._path is not None:
             self._file.close()
             self._path.unlink(missing_ok=True)
+
+
+async def take(incoming: Incoming, pieces: AsyncIterator[bytes], check: Callable[[Body], None]) -> Body:
+    """Fill a body; where a piece does not come, or ``check`` raises, nothing is kept."""
+    kept = False
+    try:
+        async for piece in pieces:
+            await incoming.write(piece)
+        body = await incoming.finish()
+        check(body)
+        kept = True
+        return body
+    finally:
+        if not kept:
+            incoming.drop()
 
 
 class Place:
@@ -150,7 +171,10 @@ class Place:
 
 @dataclass(slots=True)
 class StoredObject:
-    """One object. ``checksum``: the CRC32C as S3 shows it, "" where the writer asked for none."""
+    """One object. ``checksum``: the CRC32C as S3 shows it, "" where the writer asked for none.
+
+    ``crc64``, ``headers`` (what a HEAD repeats) and ``tags`` are OSS's.
+    """
 
     size: int
     etag: str
@@ -159,6 +183,9 @@ class StoredObject:
     bodies: list[Body]
     checksum: str = ""
     checksum_type: str = "FULL_OBJECT"
+    crc64: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
     async def read(self, offset: int, length: int) -> AsyncIterator[bytes]:
         """The bytes of a range within the object, in pieces."""
@@ -177,13 +204,18 @@ class StoredObject:
 
 @dataclass(slots=True)
 class Upload:
-    """A multipart upload under way. ``checksum_type`` is "" where the writer asked for no CRC32C."""
+    """A multipart upload under way. ``checksum_type`` is "" where the writer asked for no CRC32C.
+
+    ``headers`` and ``tags``: what the object will have (OSS).
+    """
 
     key: str
     upload_id: str
     begun: float
-    checksum_type: str
+    checksum_type: str = ""
     parts: dict[int, Body] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
 
     def drop(self) -> None:
         for body in self.parts.values():
@@ -231,6 +263,14 @@ def joined_crc32c(bodies: list[Body]) -> int:
     crc = 0
     for body in bodies:
         crc = join_crc32c(crc, body.crc32c, body.size)
+    return crc
+
+
+def joined_crc64(bodies: list[Body]) -> int:
+    """The CRC-64 of the bodies one after the other."""
+    crc = 0
+    for body in bodies:
+        crc = join_crc64(crc, body.crc64, body.size)
     return crc
 
 

@@ -148,11 +148,11 @@ class UploadLimits(Struct, frozen=True):
 class Capabilities(Struct, frozen=True):
     """What a store proved able to do when it was probed.
 
-    ``checksum``: what it computes itself and lets us compare: ``CRC32C`` (each part and the whole object), ``MD5``
-    (the ETag of each part and of each single put), None (nothing: only reading the object back proves it).
+    ``checksum``: what it computes itself and lets us compare: ``CRC32C`` or ``CRC64`` (each part and the whole object),
+    ``MD5`` (the ETag of each part and of each single put), None (nothing: only reading the object back proves it).
     """
 
-    checksum: Literal["CRC32C", "MD5"] | None
+    checksum: Literal["CRC32C", "CRC64", "MD5"] | None
 
 
 class Destination(Protocol):
@@ -175,8 +175,9 @@ class Destination(Protocol):
     async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
         """Write one small object, replacing what is there, and return what the store says it holds.
 
-        The CRC travels with the request where the store checks it. Raises ChecksumMismatch, NameRefused,
-        PermissionDenied.
+        The CRC travels with the request where the store checks it. Where the store tells a CRC-64 instead, that is
+        compared with the body's here, and an object that has another one is removed. Raises ChecksumMismatch,
+        NameRefused, PermissionDenied.
         """
         ...
 
@@ -193,7 +194,8 @@ class Destination(Protocol):
         ...
 
     async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
-        """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object.
+        """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object; a CRC-64 is
+        joined from those of the parts, and compared as in ``put``.
 
         A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch.
         """

@@ -40,6 +40,10 @@ class Share:
         self.clock = 0.0
         self.waiting: deque[Wish] = deque()
 
+    @property
+    def held(self) -> bool:
+        return self._bandwidth.held
+
     async def take(self, size: int) -> None:
         """Wait until ``size`` bytes may pass."""
         await self._bandwidth.admit(self, size)
@@ -101,6 +105,16 @@ class Bandwidth:
         self._queue = FairQueue()
         self._timer: asyncio.TimerHandle | None = None
         self._whole = Share(self, 1.0)
+        self.held = False
+        """Whether nothing is to begin; what has begun passes all the same. Who begins reads looks at it."""
+
+    def pace(self, rate: float | None) -> None:
+        """This rate from now on. 0 holds what has not begun, and lets the rest pass at the former rate: a read that
+        stops half-way keeps connections waiting that would not outlast an hour.
+        """
+        self.held = rate == 0
+        if not self.held and self._rate != rate:
+            self.rate = rate
 
     def share(self, weight: float) -> Share:
         """A part of it for one of several users."""

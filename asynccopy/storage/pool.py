@@ -163,8 +163,10 @@ class Pool:
         known = self._addresses.get(key)
         if known is not None and known[0] > monotonic():
             return known[1]
+        # RFC 6761: every name below localhost is this machine, which glibc alone does not know.
+        host = "localhost" if origin.host.endswith(".localhost") else origin.host
         try:
-            found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+            found = await loop.getaddrinfo(host, origin.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:  # a name like a..b is no IDNA
             raise Unreachable(f"{origin}: cannot resolve the host name: {_os_text(error)}") from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))

@@ -15,7 +15,9 @@ from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
-_KNOWN = "webhdfs://namenode:9870/path, swebhdfs://, s3://bucket/prefix, file:///path or a plain path"
+_KNOWN = (
+    "webhdfs://namenode:9870/path, swebhdfs://, s3://bucket/prefix, oss://bucket/prefix, file:///path or a plain path"
+)
 
 
 Latency = Callable[[float], None]
@@ -33,6 +35,15 @@ class Settings(Struct, frozen=True):
     s3_endpoint: str | None = None
     s3_region: str | None = None
     s3_addressing: str | None = None
+    oss_endpoint: str | None = None
+    oss_region: str | None = None
+    oss_custom_domain: bool = False
+    oss_storage_class: str | None = None
+    oss_encryption: str | None = None
+    oss_kms_key: str | None = None
+    oss_forbid_overwrite: bool = False
+    oss_tags: tuple[tuple[str, str], ...] = ()
+    oss_metadata: tuple[tuple[str, str], ...] = ()
     user: str | None = None
     capabilities: Capabilities | None = None
 
@@ -63,8 +74,10 @@ def open_source(
         from asynccopy.storage.local.source import LocalSource
 
         source = LocalSource(url)
-    elif scheme == "s3":
-        raise UsageError(f"{url}: s3:// cannot be a source yet", hint="sources are webhdfs://, file:// and plain paths")
+    elif scheme in ("s3", "oss"):
+        raise UsageError(
+            f"{url}: {scheme}:// cannot be a source yet", hint="sources are webhdfs://, file:// and plain paths"
+        )
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
@@ -79,13 +92,15 @@ def open_destination(url: str, settings: Settings, *, latency: Latency | None = 
     scheme = _scheme(url)
     if scheme == "s3":
         return _s3(url, settings, latency)
+    if scheme == "oss":
+        return _oss(url, settings, latency)
     if scheme == "file":
         from asynccopy.storage.local.destination import LocalDestination
 
         return LocalDestination(url)
     if scheme in ("webhdfs", "swebhdfs"):
         raise UsageError(
-            f"{url}: HDFS cannot be a destination yet", hint="destinations are s3://, file:// and plain paths"
+            f"{url}: HDFS cannot be a destination yet", hint="destinations are s3://, oss://, file:// and plain paths"
         )
     raise _unknown(url, scheme)
 
@@ -141,6 +156,31 @@ def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
             region=settings.s3_region,
             addressing=addressing,  # type: ignore[arg-type]  # checked above
             sign_payload=settings.sign_payload,
+            connections=max(16, 2 * settings.concurrency),
+        ),
+        capabilities=settings.capabilities,
+        latency=latency,
+    )
+
+
+def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
+    from asynccopy.storage.oss.destination import OssDestination
+    from asynccopy.storage.oss.settings import ObjectOptions, OssSettings
+
+    return OssDestination(
+        url,
+        settings=OssSettings.from_environment(
+            endpoint=settings.oss_endpoint,
+            region=settings.oss_region,
+            custom_domain=settings.oss_custom_domain,
+            objects=ObjectOptions(
+                storage_class=settings.oss_storage_class,
+                encryption=settings.oss_encryption,
+                kms_key=settings.oss_kms_key,
+                forbid_overwrite=settings.oss_forbid_overwrite,
+                tags=settings.oss_tags,
+                metadata=settings.oss_metadata,
+            ),
             connections=max(16, 2 * settings.concurrency),
         ),
         capabilities=settings.capabilities,

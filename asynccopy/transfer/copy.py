@@ -150,7 +150,7 @@ class Copier:
                 self._spare.append(buffer)
         finally:
             self._budget.give()
-        return await self._prover.prove_object(meta, status.length, crc, source, parts=False)
+        return await self._prover.prove_object(meta, status.length, crc, source)
 
     async def _read(self, status: FileStatus, body: memoryview) -> None:
         reader = await self._source.open(status.path, ByteRange(0, status.length))
@@ -190,7 +190,7 @@ class Copier:
         source = await self._prover.prove_source(status, done, layout)
         crc = joined_crc32c(done)
         meta = await self._prover.publish(key, upload.upload_id, done, crc)
-        evidence = await self._prover.prove_object(meta, status.length, crc, source, parts=True)
+        evidence = await self._prover.prove_object(meta, status.length, crc, source, parts=done)
         return Copied(evidence, resumed)
 
     async def _open_upload(self, status: FileStatus, key: str, log: PartLog) -> OpenUpload:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from fastcrc.crc32 import iscsi
+
+from asynccopy.storage.crc import CASTAGNOLI
+from asynccopy.storage.crc import joined as any_joined
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -78,33 +81,6 @@ else:
 """What cuts the chunks: ``Python``, or ``C`` and what it uses (``SSE4.2``, ``ARMv8 CRC``, ``tables``)."""
 
 
-# CRC(A + B) = CRC(A) advanced over len(B) zero bytes, xor CRC(B). Advancing is linear over GF(2): a 32 x 32 bit matrix
-# for every 2^k zero bits, each the square of the one before. (zlib's crc32_combine.)
-
-
 def joined(crc: int, then: int, length: int) -> int:
     """The CRC-32C of A + B from those of A (``crc``) and of B (``then``, of ``length`` bytes)."""
-    for bit in range(length.bit_length() if crc else 0):
-        if length >> bit & 1:
-            crc = _apply(_zero_bits(bit + 3), crc)
-    return crc ^ then
-
-
-def _apply(matrix: tuple[int, ...], vector: int) -> int:
-    result = 0
-    for row in matrix:
-        if not vector:
-            break
-        if vector & 1:
-            result ^= row
-        vector >>= 1
-    return result
-
-
-@cache
-def _zero_bits(k: int) -> tuple[int, ...]:
-    """The matrix for 2^k zero bits."""
-    if k == 0:
-        return (0x82F63B78, *(1 << bit for bit in range(31)))  # reflected Castagnoli polynomial
-    half = _zero_bits(k - 1)
-    return tuple(_apply(half, row) for row in half)
+    return any_joined(crc, then, length, CASTAGNOLI)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from asynccopy.errors import AsyncCopyError, ChecksumMismatch, Refused, SourceChanged, Transient, UploadGone
-from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt
+from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt, etag_with_crc64
 from asynccopy.retry import RetryPolicy
+from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.http import BUFFER
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import Noticed, Trouble
@@ -101,15 +102,17 @@ class Prover:
     async def _digest_source(self, status: FileStatus, layout: Layout | None) -> PartReceipt:
         whole = ByteRange(0, status.length)
         digests = PartDigests(whole, status.length, layout)
+        crc = 0
         if status.length:
             reader = await self._source.open(status.path, whole)
             buffer = memoryview(bytearray(min(BUFFER, status.length)))
             try:
                 while count := await reader.readinto(buffer):
                     digests.update(buffer[:count])
+                    crc = crc64(buffer[:count], crc)
             finally:
                 reader.close()
-        return PartReceipt(1, 0, status.length, "", digests.crc32c, digests.blocks())
+        return PartReceipt(1, 0, status.length, etag_with_crc64("", crc), digests.crc32c, digests.blocks())
 
     async def equal(self, status: FileStatus, meta: ObjectMeta) -> bool:
         """Whether an object holds the file's bytes, by reading the file, and the object too where its store keeps no
@@ -118,7 +121,7 @@ class Prover:
         layout = self.layout(status)
         read = await self._digest_source(status, layout)
         await self.prove_source(status, [read], layout)
-        return await self._object_crc(meta) == read.crc32c
+        return await self._holds(meta, [read])
 
     # --- destination ---------------------------------------------------------------------------------------------
 
@@ -136,7 +139,7 @@ class Prover:
                     raise
                 size = sum(part.size for part in parts)
                 found = await self._destination.head(key)
-                if found is not None and found.size == size and await self._object_crc(found) == crc:
+                if found is not None and found.size == size and await self._holds(found, parts):
                     # It may be an older object of the same bytes, and the upload still be there.
                     await self._destination.abort_upload(key, upload_id)
                     return found
@@ -145,11 +148,13 @@ class Prover:
                 again = True
                 await trouble.wait(error)
 
-    async def prove_object(self, meta: ObjectMeta, size: int, crc: int, source: str, *, parts: bool) -> Evidence:
+    async def prove_object(
+        self, meta: ObjectMeta, size: int, crc: int, source: str, *, parts: Sequence[PartReceipt] = ()
+    ) -> Evidence:
         """The evidence that the object has our bytes. An object that has others is removed: ChecksumMismatch.
 
-        ``parts``: it was made of parts, so that a store that keeps only MD5s has proven the parts but not their
-        joining.
+        ``parts``: what it was made of, so that a store that keeps only MD5s has proven the parts but not their joining.
+        The CRC-64 of what was put at once has been compared by the Destination.
         """
         if self._verify == "none":
             return Evidence("none", etag=meta.etag)
@@ -157,6 +162,10 @@ class Prover:
             await self._refuse(meta.key, f"has {meta.size} bytes instead of {size}")
         if self._verify == "size":
             return Evidence("size", etag=meta.etag)
+        if meta.crc64 is not None:
+            if parts and not await self._holds(meta, parts):
+                await self._refuse(meta.key, "does not have the bytes that were sent")
+            return Evidence("checksum", source, meta.checksum, meta.etag)
         method = "checksum"
         if meta.crc32c is None and (parts or self._capabilities.checksum != "MD5"):
             method = "read-back"
@@ -164,6 +173,12 @@ class Prover:
         if found != crc:
             await self._refuse(meta.key, "does not have the bytes that were sent")
         return Evidence(method, source, f"CRC32C:{crc:08x}", meta.etag)
+
+    async def _holds(self, meta: ObjectMeta, parts: Sequence[PartReceipt]) -> bool:
+        """Whether an object is made of exactly these parts, ascending."""
+        if meta.crc64 is not None and (joined := joined_crc64(parts)) is not None:
+            return meta.crc64 == joined
+        return await self._object_crc(meta) == joined_crc32c(parts)
 
     async def _object_crc(self, meta: ObjectMeta) -> int:
         """The object's CRC: as the store keeps it, else by reading it back."""

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from testbed import fetch
 from testbed.process import ServerFailed
-from tests.bench import concurrency, digests, memory, real, stubs
-from tests.bench.journal import growth, journal
+from tests.bench import concurrency, digests, memory, real, stubs, watching
+from tests.bench.journal import growth, journal, packed
 from tests.bench.measure import BenchFailed, own_peak_rss
 from tests.bench.report import Section, describe, megabytes, write
 
-SCENARIOS = ("small", "big", "stub-small", "stub-big", "steering", "workers", "memory", "journal", "digests")
+SCENARIOS = ("small", "big", "stub-small", "stub-big", "steering", "workers", "memory", "journal", "digests", "watch")
 LONG = ("endurance", "growth")
 """A million files, ten million rows: only where they are asked for."""
 STUBBED = {"stub-small", "stub-big", "steering", "workers", "memory", "endurance"}
@@ -25,16 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     names = f"of {', '.join(SCENARIOS)} (default: all of these), {', '.join(LONG)}"
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=names)
-    parser.add_argument("--rounds", type=int, default=5, help="of all but memory and journal; medians (default: 5)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="of all but memory, journal and watch; medians (default: 5)"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="this much of the data, for a quick look (default: 1)")
     parser.add_argument(
-        "--million", action="store_true", help=f"also {' and '.join(LONG)}, and list a million directories"
+        "--million",
+        action="store_true",
+        help=f"also {' and '.join(LONG)}; list a million directories, watch a million files",
     )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
     options = parser.parse_args(argv)
-    wanted = options.scenarios or list(SCENARIOS)
-    if options.million:
-        wanted += [name for name in LONG if name not in wanted]
+    wanted = options.scenarios or [*SCENARIOS, *(LONG if options.million else ())]
     if unknown := set(wanted) - {*SCENARIOS, *LONG}:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if options.rounds < 1 or options.scale <= 0:
@@ -77,11 +79,13 @@ def _measure(wanted: Sequence[str], rounds: int, scale: float, *, million: bool)
     if "endurance" in wanted:
         sections.append(memory.endurance(scale))
     if "journal" in wanted:
-        sections.append(journal(scale))
+        sections += [journal(scale), packed(scale)]
     if "growth" in wanted:
         sections.append(growth(scale, rounds))
     if "digests" in wanted:
         sections.append(digests.cost(scale))
+    if "watch" in wanted:
+        sections.append(watching.watch(scale, million=million))
     return sections
 
 

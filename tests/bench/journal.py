@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench.contest import say
+from tests.bench.journal_rows import PAGE
 from tests.bench.measure import Usage, clean_environment, run
 from tests.bench.report import Section, Target, Verdict, megabytes, number
 
@@ -47,6 +48,29 @@ def growth(scale: float, rounds: int) -> Section:
     ratio = costs[many] / costs[few]
     section.verdicts.append(Verdict(f"CPU per file at {many:,} rows over {few:,}", ratio, Target(1.15)))
     section.notes.append("Measured on the last 100,000 files listed, and 100,000 done after that.")
+    return section
+
+
+def packed(scale: float) -> Section:
+    """What files of real-looking names and checksums take when they are at rest, beside rows."""
+    rows = _thousands(200_000 * scale)
+    (as_rows, as_packs, packing), _ = _rows("packed", rows)
+    section = Section(
+        f"Journal, {rows:,} finished files as rows and packed",
+        ("", "bytes/file", "CPU us/file of an unchanged page", "CPU us/path looked up", "CPU us/file exported"),
+    )
+    for line in (as_rows, as_packs):
+        figures = (line["bytes_per_file"], line["us_per_page"] / PAGE, line["us_per_look_up"], line["us_per_exported"])
+        section.rows.append((line["what"], *map(number, figures)))
+    section.verdicts.append(Verdict("bytes of a packed file", as_packs["bytes_per_file"], Target(60)))
+    ratio = as_packs["us_per_page"] / as_rows["us_per_page"]
+    section.verdicts.append(Verdict("CPU of an unchanged page, packed over rows", ratio, Target(1.25)))
+    section.notes.append(
+        f"Packed at {number(packing['files_per_second'])} files/s, {number(packing['cpu_us_per_file'])} us of CPU "
+        f"each; the longest of the steps took {number(packing['most_ms'])} ms of CPU. Bytes are those of all used "
+        "pages of the file, directories of 1,000 files included. Of each file 36 bytes are random (both checksums, the "
+        "ETag), and 8 more of its length and times."
+    )
     return section
 
 

@@ -1,16 +1,19 @@
 """Writes a journal as a copy would, and prints what it took as JSON. Run by ``journal``.
 
-Arguments: ``whole`` or ``last`` (what is measured), how many rows, the directory to write in.
+Arguments: ``whole``, ``last`` or ``packed`` (what is measured), how many rows, the directory to write in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from random import Random
+from uuid import UUID
 
 import uvloop
 
@@ -21,6 +24,8 @@ PAGE = 1000
 LISTERS = 8
 FINISHED = 100_000
 """At most so many rows are reported done."""
+LOOKED_UP = 500
+"""Files asked for by their paths."""
 EVIDENCE = Evidence("checksum", "MD5-of-0MD5-of-512CRC32C:" + "0" * 32, "CRC32C:00000000", "0" * 32)
 
 Worker = Callable[[], Coroutine[object, object, None]]
@@ -29,7 +34,7 @@ Worker = Callable[[], Coroutine[object, object, None]]
 async def main(what: str, rows: int, directory: Path) -> list[dict[str, object]]:
     journal = await Journal.open(directory / "journal", source="webhdfs://host/a", destination="s3://bucket/b")
     try:
-        return await {"whole": _whole, "last": _last}[what](journal, rows)
+        return await {"whole": _whole, "last": _last, "packed": _packed}[what](journal, rows)
     finally:
         await journal.close()
 
@@ -70,6 +75,10 @@ async def _timed(what: str, rows: int, workers: int, work: Worker) -> dict[str, 
 
 async def _directories(journal: Journal, rows: int) -> list[Directory]:
     await journal.begin_pass("")
+    return await _directories_again(journal, rows)
+
+
+async def _directories_again(journal: Journal, rows: int) -> list[Directory]:
     [root] = await journal.pending_directories(1)
     names = [f"warehouse.db-some_table-year=2026-month=01-day={number:06}" for number in range(rows // PAGE)]
     await journal.record_page(root.id, [], [FileStatus(name, 0, 0, 0, True) for name in names], None)
@@ -97,6 +106,89 @@ def _finisher(journal: Journal, rows: Iterator[PendingFile]) -> Worker:
             assert await journal.done(row.id, row.status.version, EVIDENCE)
 
     return work
+
+
+async def _packed(journal: Journal, rows: int) -> list[dict[str, object]]:
+    """What real-looking files take, as rows and packed, and what asking for them costs in either state."""
+    dice = Random(rows)
+    await _filled(journal, rows, dice)
+    found: list[dict[str, object]] = [{"what": "rows"} | await _asked(journal, rows, dice)]
+    most = 0.0
+    wall, cpu = time.perf_counter(), time.process_time()
+    while True:
+        begun = time.process_time()
+        if not await journal.pack(age=0):
+            break
+        most = max(most, time.process_time() - begun)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    found.append({"what": "packed"} | await _asked(journal, rows, dice))
+    found.append({"files_per_second": rows / wall, "cpu_us_per_file": cpu / rows * 1e6, "most_ms": most * 1000})
+    return found
+
+
+async def _filled(journal: Journal, rows: int, dice: Random) -> None:
+    """All done, each directory written by one job in ten minutes."""
+    for directory in await _directories(journal, rows):
+        await journal.record_page(directory.id, list(_realistic(directory)), [], None)
+        async with asyncio.TaskGroup() as group:
+            for row in await journal.pending(0, PAGE):
+                evidence = Evidence(
+                    "checksum",
+                    f"MD5-of-0MD5-of-512CRC32C:{dice.randbytes(16).hex()}",
+                    f"CRC32C:{dice.randbytes(4).hex()}",
+                    dice.randbytes(16).hex(),
+                )
+                group.create_task(journal.done(row.id, row.status.version, evidence), name=row.status.path)
+    await journal.finish_pass(True)
+
+
+def _realistic(directory: Directory) -> Iterator[FileStatus]:
+    dice = Random(directory.path)
+    job = UUID(int=dice.getrandbits(128))
+    start, inode = 1_700_000_000_000 + dice.randrange(1 << 34), dice.randrange(1 << 30)
+    for number in range(PAGE):
+        path = f"{directory.path}/part-{number:05}-{job}-c000.snappy.parquet"
+        length = int(dice.lognormvariate(16.6, 0.6))  # 20 MB mean
+        yield FileStatus(
+            path, length, start + dice.randrange(600_000), inode + number + dice.randrange(99), False, 128 << 20
+        )
+
+
+async def _asked(journal: Journal, rows: int, dice: Random) -> dict[str, object]:
+    """Bytes of a file, and what an unchanged page, a look-up and the ledger cost. The pass is begun and never ends."""
+    size = await journal._reader.read(_used)
+    await journal.begin_pass("", "full")
+    directories = await _directories_again(journal, rows)
+    pages = [list(_realistic(directory)) for directory in directories]
+
+    async def met() -> None:
+        for directory, page in zip(directories, pages, strict=True):
+            assert (await journal.record_page(directory.id, page, [], None)).unchanged_files == PAGE
+
+    listed = await _timed("page", len(pages), 1, met)
+    await journal.finish_pass(True)
+    paths = [dice.choice(dice.choice(pages)).path for _ in range(LOOKED_UP)]
+
+    async def looked_up() -> None:
+        for path in paths:
+            assert await journal.row(path) is not None
+
+    asked = await _timed("look-up", LOOKED_UP, 1, looked_up)
+    exported = await _timed("export", rows, 1, _exporter(journal))
+    return {
+        "bytes_per_file": size / rows,
+        "us_per_page": listed["cpu_us_per_row"],
+        "us_per_look_up": asked["cpu_us_per_row"],
+        "us_per_exported": exported["cpu_us_per_row"],
+    }
+
+
+def _used(connection: sqlite3.Connection) -> int:
+    """Bytes of the journal's pages that hold something."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 def _exporter(journal: Journal) -> Worker:

@@ -135,9 +135,9 @@ def test_kill_at_random_points_loses_nothing_acknowledged(tmp_path: Path) -> Non
 strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
-def traced(path: Path, fault: str, *options: str) -> list[str]:
+def traced(path: Path, fault: str, *options: str, files: int = 300) -> list[str]:
     """The lines of a writer whose system calls fail as strace is told."""
-    run = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={fault}", *options, *command(path, 300)]
+    run = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={fault}", *options, *command(path, files)]
     return subprocess.run(run, stdout=subprocess.PIPE, text=True, timeout=60).stdout.splitlines()
 
 
@@ -154,13 +154,13 @@ async def test_kill_inside_any_write_of_the_creation_leaves_a_usable_file(tmp_pa
 
 
 @strace
-@pytest.mark.parametrize("call", [26, 27, 28])  # the creation takes 25 writes to the file itself
+@pytest.mark.parametrize("call", [31, 32, 33])  # the creation takes 30 writes to the file itself
 async def test_kill_inside_the_last_checkpoint_loses_nothing(tmp_path: Path, call: int) -> None:
     path = tmp_path / "journal"
-    lines = traced(path, f"pwrite64:signal=KILL:when={call}", "-P", str(path))
-    assert lines[-1] != "finished" and sum(line.startswith("done") for line in lines) == 300
+    lines = traced(path, f"pwrite64:signal=KILL:when={call}", "-P", str(path), files=600)
+    assert lines[-1] != "finished" and sum(line.startswith("done") for line in lines) == 600
     reader = await Journal.read(path)  # an export of what a killed process left
-    assert (await reader.totals()).done_files == 300
+    assert (await reader.totals()).done_files == 600
     await reader.close()
     await (await Journal.open(path, source="src", destination="dst")).close()
     assert_kept(path, [line for line in lines if not line.startswith("open")])

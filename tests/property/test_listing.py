@@ -1,4 +1,7 @@
-"""A tree of files lives, and passes look at it: after each the journal holds what is there, and the rest is gone."""
+"""A tree of files lives, and passes look at it: after each the journal holds what is there, and the rest is gone.
+
+Once more with packs so small that every directory has some, made at any time: it changes no answer.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from collections import Counter
 from pathlib import Path
 from typing import cast
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from asynccopy.journal import Journal, Kind
+from asynccopy.journal import Journal, Kind, packed
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
@@ -223,7 +227,115 @@ class Watching(RuleBasedStateMachine):
         return Counter(row.path for row in await self.journal.gone(0, 100_000))
 
 
+class Packing(Watching):
+    """The same, where whatever is done is packed: between passes, and while one goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(packed, "FULL", 2)
+        self.patch.setattr(packed, "WORTH", 1)
+
+    def teardown(self) -> None:
+        self.patch.undo()
+        super().teardown()
+
+    @rule(limit=st.sampled_from((1, 20, 100)))
+    def pack(self, limit: int) -> None:
+        before = self.loop.run(self._answers())
+        self.loop.run(self._pack(limit))
+        assert self.loop.run(self._answers()) == before
+
+    @rule(data=st.data())
+    def reopen(self, data: st.DataObject) -> None:
+        """Some files, or all, turn out to be missing at the destination; they are copied again."""
+        live = sorted(self.live)
+        paths = data.draw(st.none() | st.lists(st.sampled_from(live), max_size=3) if live else st.just([]))
+        ids = {path: id for id, path in self.loop.run(self._ids())}
+        self.loop.run(self.journal.reopen(paths))
+        pending = {row.status.path: row.id for row in self.loop.run(self.journal.pending(0, 1000))}
+        assert pending == ({path: ids[path] for path in paths} if paths is not None else ids)
+        self.loop.run(self._copy())
+
+    async def _pack(self, limit: int) -> None:
+        for _ in range(2):  # the first walk may go on where one was interrupted
+            while await self.journal.pack(limit, age=0):
+                pass
+
+    async def _look(self, kind: Kind, selection: Selection, stopped_at: int) -> dict[str, tuple[int, int, int]]:
+        found = await super()._look(kind, selection, stopped_at)
+        before = await self._answers()
+        await self._pack(100)
+        assert await self._answers() == before
+        return found
+
+    async def _list(self, selection: Selection, stopped_at: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            packing = group.create_task(self._keep_packing())
+            await super()._list(selection, stopped_at)
+            packing.cancel()
+
+    async def _keep_packing(self) -> None:
+        while True:
+            await self._pack(5)
+            await asyncio.sleep(0)
+
+    async def _ids(self) -> list[tuple[int, str]]:
+        return sorted((row.id, row.status.path) for row in await self.journal.some_done(10_000))
+
+    async def _answers(self) -> object:
+        """All that the journal can be asked about its files."""
+        journal = self.journal
+        rows = [row async for row in journal.ledger()]
+        assert len({row.path for row in rows}) == len(rows)
+        assert rows == [await journal.row(row.path) for row in rows]
+        childless = [await journal.is_childless(place) for place in PLACES]
+        return rows, await journal.totals(), childless, await self._gone(), await self._ids()
+
+
 TestWatching = Watching.TestCase
-TestWatching.settings = settings(
+TestPacking = Packing.TestCase
+TestWatching.settings = TestPacking.settings = settings(
     max_examples=40, stateful_step_count=16, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+@pytest.mark.parametrize("machine", [Watching, Packing])
+def test_a_long_life(machine: type[Watching]) -> None:
+    """Busier than what hypothesis tends to try: most looks find something new, changed and gone."""
+    for _ in range(8):
+        seed = random.randrange(1 << 32)
+        print(f"seed {seed}")
+        dice = random.Random(seed)
+        watching = machine()
+        try:
+            for _ in range(12):
+                for _ in range(dice.randrange(1, 9)):
+                    disturb(watching.tree, dice)
+                watching.look(
+                    dice.choice(("full", "quick")),
+                    dice.choice((SELECTIONS[0], SELECTIONS[0], *SELECTIONS)),
+                    dice.choice((1, 2, 3, 100)),
+                    dice.choice((0, 0, 1, 2, 5)),
+                    dice.randrange(100),
+                )
+        finally:
+            watching.teardown()
+
+
+def disturb(tree: Tree, dice: random.Random) -> None:
+    new = f"{dice.choice(PLACES)}/{dice.choice(NAMES)}".lstrip("/")
+    old = dice.choice(sorted(tree.entries))
+    match dice.randrange(8):
+        case 0 | 1 | 2:
+            tree.put(new)
+        case 3:
+            tree.put(old)
+        case 4:
+            tree.append(old)
+        case 5:
+            tree.rename(old, new)
+        case 6:
+            tree.make(new)
+        case 7:
+            tree.remove(old)

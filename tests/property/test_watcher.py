@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from asynccopy.errors import AsyncCopyError
 from asynccopy.executors.recipe import inline
 from asynccopy.journal import Journal, Listed
 from asynccopy.mirror.deletions import Handling
@@ -25,23 +26,26 @@ from asynccopy.units import Cap
 ALL = Cap(share=Fraction(1))
 
 
+CHANGES = ("put", "put", "put", "append", "overwrite", "remove", "rename", "move", "swap", "mkdir", "turn", "drop")
+
+
 class Change:
     """Random changes of a source in memory, with names that meet again and again."""
 
-    def __init__(self, source: MemorySource, seed: int) -> None:
+    def __init__(self, source: MemorySource, seed: int, changes: Sequence[str] = CHANGES) -> None:
         self.source = source
+        self.changes = changes
         self.chance = random.Random(seed)
         self.files: dict[str, bytes] = {}
         self.directories: set[str] = set()
 
     def some(self, count: int) -> None:
         for _ in range(count):
-            kind = self.chance.choice(["put", "put", "put", "append", "remove", "rename", "move", "mkdir", "drop"])
-            getattr(self, kind)()
+            getattr(self, self.chance.choice(self.changes))()
 
     def path(self) -> str:
         depth = self.chance.randrange(3)
-        return "/".join([self.chance.choice("abc") for _ in range(depth)] + [self.chance.choice("uvwxyz")])
+        return "/".join([self.chance.choice("abc") for _ in range(depth)] + [self.chance.choice("abuvwx")])
 
     def free(self, path: str) -> bool:
         taken = self.files.keys() | self.directories
@@ -60,6 +64,14 @@ class Change:
             path = self.chance.choice(sorted(self.files))
             self.files[path] += b"+"
             self.source.append(path, b"+")
+
+    def overwrite(self) -> None:
+        """Another file of the same name, length and time, as from a copy that preserves times."""
+        if self.files:
+            path = self.chance.choice(sorted(self.files))
+            time = self.source._entries[path].modification_time
+            self.files[path] = self.chance.randbytes(len(self.files[path]))
+            self.source.put(path, self.files[path], modification_time=time)
 
     def remove(self) -> None:
         if self.files:
@@ -82,10 +94,36 @@ class Change:
             path = self.chance.choice(sorted(self.directories))
             if new.startswith(f"{path}/"):
                 return
-            self.source.rename(path, new)
-            self.files = {_moved(each, path, new): body for each, body in self.files.items()}
-            self.directories = {_moved(each, path, new) for each in self.directories}
+            self._move(path, new)
             self._above(new)
+
+    def _move(self, path: str, new: str) -> None:
+        self.source.rename(path, new)
+        self.files = {_moved(each, path, new): body for each, body in self.files.items()}
+        self.directories = {_moved(each, path, new) for each in self.directories}
+
+    def swap(self) -> None:
+        """Two directories exchange their names."""
+        if len(self.directories) > 1:
+            one, other = self.chance.sample(sorted(self.directories), 2)
+            if not f"{one}/".startswith(f"{other}/") and not f"{other}/".startswith(f"{one}/"):
+                for path, new in ((one, "aside"), (other, one), ("aside", other)):
+                    self._move(path, new)
+
+    def turn(self) -> None:
+        """A directory where a file was, or a file where a directory was."""
+        taken = sorted(self.files.keys() | self.directories)
+        if taken:
+            path = self.chance.choice(taken)
+            self.source.remove(path)
+            if path in self.files:
+                del self.files[path]
+                self.source.mkdir(path)
+                self.directories.add(path)
+            else:
+                self._forget(path)
+                self.files[path] = self.chance.randbytes(9)
+                self.source.put(path, self.files[path])
 
     def mkdir(self) -> None:
         path = self.path()
@@ -99,8 +137,11 @@ class Change:
         if self.directories:
             path = self.chance.choice(sorted(self.directories))
             self.source.remove(path)
-            self.files = {each: body for each, body in self.files.items() if not each.startswith(f"{path}/")}
-            self.directories = {each for each in self.directories if each != path and not each.startswith(f"{path}/")}
+            self._forget(path)
+
+    def _forget(self, path: str) -> None:
+        self.files = {each: body for each, body in self.files.items() if not each.startswith(f"{path}/")}
+        self.directories = {each for each in self.directories if each != path and not each.startswith(f"{path}/")}
 
     def _above(self, path: str) -> None:
         self.directories |= {path[:at] for at, letter in enumerate(path) if letter == "/"}
@@ -120,18 +161,25 @@ class Life:
 
     def __init__(self, folder: Path, source: MemorySource, watch: Literal["snapshots", "scan"], **keys: Any) -> None:
         self.source = source
-        self.destination = MemoryDestination()
+        self.destination = self.made()
         self.said: list[str] = []
+        self.kinds: list[str] = []
+        """Of the passes that have ended well"""
         self.requests = 0
         self.path = folder / "j"
         keys = {
+            "selection": Selection(),
+            "options": CopyOptions(concurrency=4),
             "handling": Handling("delete", ALL),
             "cadence": Cadence(3600.0, 3600.0),
             "settle": -5.0,  # times in memory run ahead of the clock: nothing is young
             **keys,
         }
-        self.rules = Rules(Selection(), CopyOptions(concurrency=4), watch=watch, **keys)
+        self.rules = Rules(watch=watch, **keys)
         self.begin()
+
+    def made(self) -> MemoryDestination:
+        return MemoryDestination()
 
     def begin(self) -> None:
         self.watcher = Watcher(self.source, self.destination, self._open, self.rules, inline, self)
@@ -142,6 +190,10 @@ class Life:
 
     def passed(self, kind: str, seconds: float) -> None:
         assert seconds >= 0
+        self.kinds.append(kind)
+
+    def settled(self, path: str, length: int, error: AsyncCopyError | None) -> None:
+        assert path
 
     async def _open(self, order: Listed) -> Journal:
         return await Journal.open(self.path, source=self.source.url, destination=self.destination.url, order=order)
@@ -200,6 +252,18 @@ async def test_every_pass_makes_both_sides_equal(
         await life.one_pass()
         assert life.objects() == change.objects(), f"after pass {step}: {life.said}"
         change.some(change.chance.choice([0, 1, 3, 20]))
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_quick_passes_find_all_but_appends(lives: Callable[..., Life], seed: int) -> None:
+    source = MemorySource(page_size=3)
+    change = Change(source, seed, [each for each in CHANGES if each != "append"])
+    change.some(30)
+    life = lives(source, "scan", cadence=Cadence(3600.0, 1e9))
+    for step in range(12):
+        await life.one_pass()
+        assert life.objects() == change.objects(), f"after pass {step}: {life.said}"
+        change.some(change.chance.choice([0, 0, 1, 3]))
 
 
 @pytest.mark.parametrize("watch", ["snapshots", "scan"])

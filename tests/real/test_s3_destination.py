@@ -104,7 +104,7 @@ async def test_a_bucket_that_is_not_there(versitygw: Store) -> None:
 
 @pytest.mark.parametrize("hours", [-5, 5])
 async def test_a_wrong_clock_is_seen_through(destination: S3Destination, hours: int) -> None:
-    destination._client._skew = hours * 3600.0
+    destination._client._clock._skew = hours * 3600.0
     assert (await destination.check()).checksum == "CRC32C"
     await put(destination, destination.prefix + "key", b"body")
 

@@ -6,10 +6,13 @@ import asyncio
 import json
 import os
 import urllib.request
+from urllib.parse import urlsplit
 
+import alibabacloud_oss_v2 as sdk
 import pytest
 
 from asynccopy.simulators.process import child
+from tests.oracles import oss_client
 
 
 async def test_a_child_serves_and_ends_with_the_block() -> None:
@@ -31,3 +34,12 @@ async def test_one_server_each() -> None:
         assert {*hdfs.urls} == {"webhdfs"}
         assert {*s3.urls} == {"s3"}
         assert hdfs.pid != s3.pid
+
+
+async def test_oss() -> None:
+    async with child("--serve", "oss", "--bucket", "shelf", "--oss-region", "cn-beijing", "--discard") as oss:
+        client = oss_client(oss.urls["oss-cname"], "simulator", "simulator-secret", region="cn-beijing", use_cname=True)
+        request = sdk.PutObjectRequest(bucket="shelf", key="k", body=b"1")
+        assert (await asyncio.to_thread(client.put_object, request)).status_code == 200
+        assert urlsplit(oss.urls["oss"]).hostname == "oss-cn-beijing.localhost"
+    assert oss.counts == {"PutObject": 1}

@@ -160,7 +160,7 @@ async def test_an_original_replaced_between_two_parts_is_not_copied(
         return copied
 
     monkeypatch.setattr(destination._copies, "_part", part)
-    monkeypatch.setattr("asynccopy.storage.s3.copies.WORKERS", 1)
+    monkeypatch.setattr("asynccopy.storage.copies.WORKERS", 1)
     with pytest.raises(NotFound):
         await destination.copy(original.key, destination.prefix + "copy", 250_001, original.etag)
     assert await listed(destination) == [original.key]

@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Sequence
 
 import fastcrc.crc32
+import fastcrc.crc64
 import pytest
 from msgspec.structs import replace
 
@@ -28,6 +29,7 @@ from asynccopy.storage.interface import Destination
 from tests.suites import NASTY_NAMES, NFC, NFD
 
 crc32c = fastcrc.crc32.iscsi
+crc64 = fastcrc.crc64.xz
 
 
 class Boom(Exception):
@@ -404,6 +406,8 @@ class DestinationSuite:
             assert reply.crc32c == crc32c(noise(10_000))
         elif (await destination.check()).checksum == "MD5":
             assert reply.etag.strip('"') == hashlib.md5(noise(10_000)).hexdigest()
+        elif (await destination.check()).checksum == "CRC64":
+            assert PartReceipt(1, 0, 10_000, reply.etag, 0).crc64 == crc64(noise(10_000))
         assert reply.etag
 
     async def test_complete_with_a_wrong_crc(self, destination: Destination) -> None:
@@ -575,6 +579,7 @@ class DestinationSuite:
             assert meta.crc32c == crc32c(body)
         else:
             assert meta.crc32c in (None, crc32c(body))
+        assert meta.crc64 == (crc64(body) if (await destination.check()).checksum == "CRC64" else None)
 
 
 async def put(destination: Destination, key: str, body: bytes) -> ObjectMeta:

@@ -122,6 +122,13 @@ class SourceSuite:
             with pytest.raises(NotFound):
                 await call
 
+    async def test_nothing_is_below_a_file(self, source: Source) -> None:
+        """It may have been a directory when its parent was listed."""
+        await self.fill({"a/file": b"12345"})
+        for call in (source.list("a/file"), source.list("a/file", "x"), source.status("a/file/x")):
+            with pytest.raises(NotFound):
+                await call
+
     async def test_a_directory_cannot_be_read(self, source: Source) -> None:
         await self.fill({"a/file": b"12345"})
         with pytest.raises(FileError):

@@ -86,7 +86,7 @@ def test_no_arguments_show_the_help_and_are_wrong_usage(capsys: pytest.CaptureFi
         (["copy", "", "b"], "an empty SOURCE"),
         (["copy", "dc1:/warehouse", "b"], "there is no --config"),
         (["copy", "a", "b", "--config", "/nonexistent.toml"], "/nonexistent.toml: cannot be read"),
-        (["journal", "export"], "either --journal FILE or --job SOURCE DESTINATION"),
+        (["journal", "export"], "--journal FILE, --job SOURCE DESTINATION, --mirror NAME"),
         (["journal", "show", "--journal", "/nonexistent.journal"], "no journal at /nonexistent.journal"),
         (["demo", "--source", "a"], "belong together"),
     ],

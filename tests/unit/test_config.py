@@ -17,6 +17,7 @@ from asynccopy.config import (
     Config,
     Daemon,
     MirrorConfig,
+    OssEndpoint,
     S3Endpoint,
     Secret,
     WebHdfsEndpoint,
@@ -94,9 +95,31 @@ def test_what_was_promised_loads() -> None:
     assert config.place(sales.destination) == ("s3://lake/sales", {})
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("storage_class = 'Cold'", "storage_class"),
+        ("encryption = 'none'", "encryption"),
+        ("kms_key = 'k'", "`kms_key` needs"),
+        ("kms_key = 'k'\nencryption = 'AES256'", "`kms_key` needs"),
+        ("custom_domain = true", "`custom_domain` needs"),
+        ("endpoint = 'https://u:canary@h'", "must look like"),
+        ("endpoint = 'https://h/path'", "must look like"),
+        ("metadata = { 'a b' = 'x' }", "`metadata`"),
+        ("metadata = { a = 1 }", "metadata"),
+        ("tags = { " + ", ".join(f"t{n} = 'x'" for n in range(11)) + " }", "10 at most"),
+    ],
+)
+def test_an_oss_endpoint_that_cannot_be(more: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        parse(tomli.loads(OSS + more), "f")
+    assert "[endpoints.archive]" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
 def test_the_example_is_legal() -> None:
     config = load(EXAMPLE)
-    assert {type(endpoint) for endpoint in config.endpoints.values()} == {WebHdfsEndpoint, S3Endpoint}
+    assert {type(endpoint) for endpoint in config.endpoints.values()} == {WebHdfsEndpoint, S3Endpoint, OssEndpoint}
     sales = config.mirrors["sales"]
     assert sales.bandwidth is not None
     assert len(sales.bandwidth.windows) == 3
@@ -112,6 +135,17 @@ def test_places() -> None:
     assert config.place("lake:/a/b") == (
         "s3://data-lake/a/b",
         {"s3_endpoint": "https://s3.example:9000", "s3_region": "eu-central-1", "s3_addressing": "path"},
+    )
+    assert config.place("archive:/a/b") == (
+        "oss://data-archive/a/b",
+        {
+            "oss_endpoint": "https://oss-cn-hangzhou-internal.aliyuncs.com",
+            "oss_region": "cn-hangzhou",
+            "oss_storage_class": "IA",
+            "oss_encryption": "KMS",
+            "oss_kms_key": "key-hzz0000000000",
+            "oss_tags": (("origin", "dc1"),),
+        },
     )
     for text in ("s3://bucket/a:/b", "file:/a", "/a/b:/c", "relative"):
         assert config.place(text) == (text, {})
@@ -143,6 +177,7 @@ def test_an_unknown_endpoint_names_the_known_ones() -> None:
 
 HDFS = '[endpoints.dc1]\ntype = "webhdfs"\n'
 S3 = '[endpoints.lake]\ntype = "s3"\n'
+OSS = '[endpoints.archive]\ntype = "oss"\nbucket = "b"\n'
 HOOK = '[webhooks.ops]\nurl = "https://hooks/T0/s3cr3t"\n'
 
 
@@ -502,14 +537,27 @@ VALUES = st.recursive(
 )
 FIELDS = {
     "daemon": Daemon.__struct_fields__,
-    "endpoints": ("type", *WebHdfsEndpoint.__struct_fields__, *S3Endpoint.__struct_fields__),
+    "endpoints": (
+        "type",
+        *WebHdfsEndpoint.__struct_fields__,
+        *S3Endpoint.__struct_fields__,
+        *OssEndpoint.__struct_fields__,
+    ),
     "mirrors": MirrorConfig.__struct_fields__,
     "webhooks": WebhookConfig.__struct_fields__,
 }
 
 
 def legal() -> dict[str, Any]:
-    text = HDFS + "url = 'http://nn'\n" + S3 + "bucket = 'b'\n" + mirror() + f"[webhooks.w]\nurl = '{URL}'\n[daemon]\n"
+    text = (
+        HDFS
+        + "url = 'http://nn'\n"
+        + S3
+        + "bucket = 'b'\n"
+        + OSS
+        + mirror()
+        + f"[webhooks.w]\nurl = '{URL}'\n[daemon]\n"
+    )
     return tomli.loads(text)
 
 

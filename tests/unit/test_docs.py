@@ -91,6 +91,7 @@ TABLES: dict[str, type[Struct]] = {
     "[daemon]": config.Daemon,
     '[endpoints.NAME]` with `type = "webhdfs"': config.WebHdfsEndpoint,
     '[endpoints.NAME]` with `type = "s3"': config.S3Endpoint,
+    '[endpoints.NAME]` with `type = "oss"': config.OssEndpoint,
     "[mirrors.NAME]": config.MirrorConfig,
     "[webhooks.NAME]": config.WebhookConfig,
 }
@@ -131,6 +132,7 @@ LEAST: dict[type[Struct], dict[str, object]] = {
     config.Daemon: {},
     config.WebHdfsEndpoint: {"type": "webhdfs", "url": "http://nn"},
     config.S3Endpoint: {"type": "s3", "bucket": "b"},
+    config.OssEndpoint: {"type": "oss", "bucket": "b"},
     config.MirrorConfig: {"source": "/a", "destination": "/b"},
     config.WebhookConfig: {"url_file": "f"},
 }
@@ -165,7 +167,9 @@ def test_every_environment_variable_is_documented() -> None:
     used: set[str] = set()
     for path in (ROOT / "asynccopy").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        used |= set(re.findall(r"\"((?:AWS|HADOOP|XDG|ASYNCCOPY)_[A-Z0-9_]+|[A-Z]+_DIRECTORY)\"", text))
+        used |= set(
+            re.findall(r"\"((?:AWS|OSS|ALIBABA_CLOUD|HADOOP|XDG|ASYNCCOPY)_[A-Z0-9_]+|[A-Z]+_DIRECTORY)\"", text)
+        )
     assert len(used) > 8
     assert {name for name in used if f"`{name}`" not in CONFIGURATION} == set()
 

@@ -261,7 +261,7 @@ async def test_every_legal_name_comes_back_exactly_and_apart(journal: Journal, d
     assert [pending.status for pending in await journal.pending(0, 100)] == [
         file(path, number) for number, path in enumerate(paths)
     ]
-    assert [row.path async for row in journal.ledger()] == paths
+    assert [row.path async for row in journal.ledger()] == sorted(paths)
 
 
 async def test_an_empty_directory_is_a_row_whose_path_ends_in_a_slash(journal: Journal) -> None:

@@ -356,7 +356,7 @@ async def test_a_directory_of_a_file_that_is_not_done_is_listed(journal: Journal
     for _ in range(2):
         await passed(journal, TREE)
     (row,) = [row for row in await journal.some_done(100) if row.status.path == "a/2"]
-    await journal.reopen([row.id])
+    await journal.reopen([row.status.path])
     await journal.begin_pass("all", "quick")
     assert await met(journal, TREE) == ["", "a", "t"]
     assert set(await ids(journal)) == {"a/2"}

@@ -119,6 +119,23 @@ def test_standing_still_lasts_until_the_rate_changes() -> None:
     quickly(main())
 
 
+def test_a_pace_of_nothing_holds_what_has_not_begun_and_lets_the_rest_pass() -> None:
+    async def main() -> None:
+        bandwidth = Bandwidth(1000)
+        share = bandwidth.share(1)
+        await share.take(1000)
+        bandwidth.pace(0)
+        assert bandwidth.held and share.held
+        began = now()
+        await _take(bandwidth, 10, 100)
+        assert now() - began == pytest.approx(1.5, abs=0.5)  # as fast as before
+        bandwidth.pace(None)
+        assert not share.held
+        assert bandwidth.rate is None
+
+    quickly(main())
+
+
 def test_a_lower_rate_is_no_punishment_for_what_was_read_before() -> None:
     async def main() -> None:
         bandwidth = Bandwidth(1e9)

@@ -35,7 +35,20 @@ CADENCE = Cadence(30.0, 300.0)
     ],
 )
 def test_the_next_pass(watching: str, looked: Looked, wanted: tuple[str, float] | None) -> None:
-    assert next_pass(watching, CADENCE, looked) == wanted  # type: ignore[arg-type]
+    assert next_pass(watching, CADENCE, looked, 9500.0) == wanted  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("looked", "wanted"),
+    [
+        (Looked(901.0, 880.0), ("quick", 30.0)),  # at once, and not when the clock has caught up
+        (Looked(2000.0, 2000.0), ("quick", 30.0)),
+        (Looked(890.0, 901.0), ("full", 920.0)),
+        (Looked(900.0, 900.0), ("quick", 930.0)),
+    ],
+)
+def test_a_moment_that_is_still_to_come_puts_nothing_off(looked: Looked, wanted: tuple[str, float]) -> None:
+    assert next_pass("scan", CADENCE, looked, 900.0) == wanted
 
 
 def test_failing_passes_are_tried_again_less_and_less_often_but_for_ever() -> None:
@@ -80,6 +93,7 @@ OLD = Evidence("checksum", "MD5-of-x:1", "CRC32C:0000000a", "e1")
         (ObjectMeta("k", 5, "e2", 11), None),
         (ObjectMeta("k", 5, "e2"), None),  # nothing proves it
         (ObjectMeta("k", 6, "e1", 10), None),
+        (ObjectMeta("k", 5, "e1", crc64=10), None),
     ],
 )
 def test_a_renamed_file_keeps_its_evidence_only_with_the_object_s_own_word(
@@ -91,6 +105,14 @@ def test_a_renamed_file_keeps_its_evidence_only_with_the_object_s_own_word(
 def test_a_rename_proves_no_more_than_the_old_name_did() -> None:
     assert carried_over(Evidence("size", etag="e1"), 5, ObjectMeta("k", 5, "e9")) == Evidence("size", etag="e9")
     assert carried_over(Evidence("", etag="e1"), 5, ObjectMeta("k", 5, "e1")) is None
+
+
+def test_a_crc64_proves_a_renamed_file_too() -> None:
+    old = Evidence("checksum", "MD5-of-x:1", "CRC64:000000000000000a", "e1")
+    assert carried_over(old, 5, ObjectMeta("k", 5, "e2", crc64=10)) == Evidence(
+        old.method, old.source, old.object, "e2"
+    )
+    assert carried_over(old, 5, ObjectMeta("k", 5, "e1", crc64=11)) is None
 
 
 @pytest.mark.parametrize(
@@ -112,16 +134,18 @@ def test_many_deletions_wait_for_a_person(
 
 
 @pytest.mark.parametrize(
-    ("meta", "wanted"),
+    ("meta", "proven", "wanted"),
     [
-        (ObjectMeta("k", 9, "e1", modification_time=1), True),  # the very object that was copied
-        (ObjectMeta("k", 5, "e2", modification_time=2000), True),  # copied, and the commit was cut off
-        (ObjectMeta("k", 5, "e2", modification_time=1999), False),  # older than the file
-        (ObjectMeta("k", 6, "e2", modification_time=5000), False),  # somebody else's
+        (ObjectMeta("k", 9, "e1", modification_time=1), "checksum", True),  # the very object that was copied
+        (ObjectMeta("k", 5, "e2", modification_time=2000), "checksum", False),  # somebody else's, as long by chance
+        (ObjectMeta("k", 9, "e1", modification_time=1), "", True),  # that of a former version
+        (ObjectMeta("k", 5, "e2", modification_time=2000), "", True),  # copied, and the commit was cut off
+        (ObjectMeta("k", 5, "e2", modification_time=1999), "", False),  # older than the file
+        (ObjectMeta("k", 6, "e2", modification_time=5000), "", False),  # somebody else's
     ],
 )
-def test_only_our_own_objects_are_deleted(meta: ObjectMeta, wanted: bool) -> None:
-    row = GoneFile(1, "f", FileVersion(5, 2000, 1), Evidence("checksum", etag="e1"), 3000)
+def test_only_our_own_objects_are_deleted(meta: ObjectMeta, proven: str, wanted: bool) -> None:
+    row = GoneFile(1, "f", FileVersion(5, 2000, 1), Evidence(proven, etag="e1"), 3000)
     assert ours(row, meta) is wanted
 
 

@@ -33,6 +33,7 @@ ENDPOINT = Settings(s3_endpoint="http://127.0.0.1:9", s3_region="us-east-1")
         "webhdfs://nn:9870/./b",
         "hdfs://nameservice/data",
         "s3://bucket/key",
+        "oss://bucket/key",
         "ftp://host/x",
         "http://nn:9870/webhdfs/v1/data",
         "gs://bucket/x",

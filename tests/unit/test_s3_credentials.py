@@ -14,7 +14,7 @@ from botocore.exceptions import CredentialRetrievalError
 from asynccopy.errors import CredentialsRefused
 from asynccopy.storage.s3 import credentials as room
 from asynccopy.storage.s3.credentials import CredentialChain
-from asynccopy.storage.s3.signing import Credentials
+from asynccopy.storage.signing import Credentials
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK"}
 

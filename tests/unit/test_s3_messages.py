@@ -23,8 +23,10 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import PartReceipt
+from asynccopy.storage import documents
+from asynccopy.storage.documents import Completion, check_key, parse_xml
 from asynccopy.storage.s3 import messages
-from asynccopy.storage.s3.messages import Completion, check_key, parse_xml, refusal
+from asynccopy.storage.s3.messages import refusal
 
 NS = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
@@ -69,8 +71,8 @@ def test_a_listing_is_decoded_only_when_the_store_says_that_it_encoded_it() -> N
         "<Contents><Key>a+b%2Bc</Key><Size>7</Size><ETag>&quot;e-1&quot;</ETag>"
         "<LastModified>2026-01-02T03:04:05.678Z</LastModified></Contents>"
     )
-    raw = messages.read_page(_page(contents, "<IsTruncated>false</IsTruncated>"), "s")
-    encoded = messages.read_page(_page(contents, "<EncodingType>url</EncodingType>"), "s")
+    raw = documents.read_page(_page(contents, "<IsTruncated>false</IsTruncated>"), "s")
+    encoded = documents.read_page(_page(contents, "<EncodingType>url</EncodingType>"), "s")
     assert [entry.key for entry in raw.objects] == ["a+b%2Bc"]
     assert [entry.key for entry in encoded.objects] == ["a b+c"]
     assert (raw.objects[0].size, raw.objects[0].etag) == (7, "e-1")
@@ -79,21 +81,21 @@ def test_a_listing_is_decoded_only_when_the_store_says_that_it_encoded_it() -> N
 
 
 def test_a_raw_listing_keeps_spaces_and_line_ends() -> None:
-    page = messages.read_page(_page("<Contents><Key> a&#xA;b&#x9;c </Key><Size>0</Size></Contents>", ""), "s")
+    page = documents.read_page(_page("<Contents><Key> a&#xA;b&#x9;c </Key><Size>0</Size></Contents>", ""), "s")
     assert page.objects[0].key == " a\nb\tc "
 
 
 def test_a_listing_goes_on_at_its_token() -> None:
     rest = "<IsTruncated>true</IsTruncated><NextContinuationToken>t/+=</NextContinuationToken>"
-    assert messages.read_page(_page("", rest), "s").after == "t/+="
+    assert documents.read_page(_page("", rest), "s").after == "t/+="
     with pytest.raises(WrongServer, match="no token"):
-        messages.read_page(_page("", "<IsTruncated>true</IsTruncated>"), "s")
+        documents.read_page(_page("", "<IsTruncated>true</IsTruncated>"), "s")
 
 
 @pytest.mark.parametrize("body", [b"<html/>", b"{}", _page("<Contents><Key>a</Key></Contents>", "")])
 def test_a_listing_that_is_none_is_a_wrong_server(body: bytes) -> None:
     with pytest.raises(WrongServer):
-        messages.read_page(body, "s3://b")
+        documents.read_page(body, "s3://b")
 
 
 def test_unfinished_uploads_page_by_key() -> None:
@@ -102,8 +104,8 @@ def test_unfinished_uploads_page_by_key() -> None:
     body = "<ListMultipartUploadsResult>{}{}</ListMultipartUploadsResult>"
     more = "<IsTruncated>true</IsTruncated><NextKeyMarker>k%202</NextKeyMarker>"
     uploads = [("k 1", "u1"), ("k 2", "u2")]
-    assert messages.read_uploads(body.format(listed, "").encode(), "s") == (uploads, None)
-    assert messages.read_uploads(body.format(listed, more).encode(), "s") == (uploads, "k 2")
+    assert documents.read_uploads(body.format(listed, "").encode(), "s") == (uploads, None)
+    assert documents.read_uploads(body.format(listed, more).encode(), "s") == (uploads, "k 2")
 
 
 def test_the_completion_lists_parts_with_their_checksums() -> None:

@@ -18,9 +18,9 @@ from asynccopy.storage.s3.signing import (
     Credentials,
     Signature,
     Signer,
-    encode_path,
     encode_query,
 )
+from asynccopy.storage.signing import encode_path
 
 NOW = dt.datetime(2026, 3, 1, 23, 59, 58, 700_000, tzinfo=dt.UTC)
 PIECES = [

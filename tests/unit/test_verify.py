@@ -22,6 +22,7 @@ from tests.unit.test_digests import naive
 
 BODY = random.Random(4).randbytes(10_000)
 BLOCK = 2048
+WHOLE = PartReceipt(1, 0, len(BODY), "", iscsi(BODY))
 
 
 def prover(
@@ -143,7 +144,7 @@ async def test_an_object_with_other_bytes_is_removed(wrong: bytes, checksum: Any
     assert meta is not None
     proving = prover(MemorySource(), destination, checksum=checksum)
     with pytest.raises(ChecksumMismatch, match="removed"):
-        await proving.prove_object(meta, len(BODY), iscsi(BODY), "", parts=True)
+        await proving.prove_object(meta, len(BODY), iscsi(BODY), "", parts=[WHOLE])
     assert destination.objects == {}
 
 
@@ -174,7 +175,7 @@ async def test_reading_back_survives_breaks_as_long_as_it_gets_on() -> None:
     assert meta is not None
     impatient = RetryPolicy(first=0.001, most=0.001, patience=0.05)
     proving = prover(MemorySource(), destination, checksum=None, policy=impatient)
-    evidence = await proving.prove_object(meta, len(BODY), iscsi(BODY), "", parts=True)
+    evidence = await proving.prove_object(meta, len(BODY), iscsi(BODY), "", parts=[WHOLE])
     assert evidence.method == "read-back"
     assert destination.opened > 200
 
@@ -183,8 +184,8 @@ async def test_etags_prove_a_put_but_not_the_joining_of_parts() -> None:
     destination = MemoryDestination(checksum="MD5")
     meta = await destination.put("f", BODY, 0)
     proving = prover(MemorySource(), destination, checksum="MD5")
-    assert (await proving.prove_object(meta, len(BODY), iscsi(BODY), "", parts=False)).method == "checksum"
-    assert (await proving.prove_object(meta, len(BODY), iscsi(BODY), "", parts=True)).method == "read-back"
+    assert (await proving.prove_object(meta, len(BODY), iscsi(BODY), "")).method == "checksum"
+    assert (await proving.prove_object(meta, len(BODY), iscsi(BODY), "", parts=[WHOLE])).method == "read-back"
 
 
 async def test_publish_gives_up_what_it_must_not_repeat() -> None:

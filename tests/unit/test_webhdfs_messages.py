@@ -272,7 +272,7 @@ def test_an_empty_page_that_is_not_the_last_is_no_listing() -> None:
 def test_impossible_names(name: str) -> None:
     with pytest.raises(WrongServer, match="impossible name"):
         messages.list_page(batch([entry("fine"), entry(name)], 0), "x", "asked")
-    whole = answer({"FileStatuses": {"FileStatus": [entry(name)]}})
+    whole = answer({"FileStatuses": {"FileStatus": [entry("fine"), entry(name)]}})
     with pytest.raises(WrongServer, match="impossible name"):
         messages.list_whole(whole, "x", "asked")
 

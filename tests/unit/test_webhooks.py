@@ -93,12 +93,25 @@ def test_failed_files_are_told_of_when_they_appear_and_when_they_have_doubled() 
 
 def test_the_first_copy_is_told_of_and_no_later_one() -> None:
     vigil = Vigil(None)
-    done = status(last_scan=9, files=Counts(total=3, done=3), bytes=Counts(total=30, done=30))
+    done = status(completed=True, files=Counts(total=3, done=3), bytes=Counts(total=30, done=30))
     assert told(vigil, status(state="copying"), status(state="copying")) == [[], []]
     (found,) = vigil.look(done, 5)
     assert (found.occasion, found.text) == ("completion", "sales: the first copy is complete: 3 files, 30 bytes")
-    assert told(vigil, status(last_scan=10)) == [[]]
-    assert told(Vigil(None), done) == [[]]  # complete before the daemon started
+    assert told(vigil, status(completed=True, last_scan=10)) == [[]]
+    assert told(Vigil(None), status(last_scan=10)) == [[]]  # complete before the daemon started
+
+
+def test_files_that_fail_in_every_pass_are_told_of_once() -> None:
+    looks = [status(failed=failed, state=state) for failed in (2, 0) for state in ("watching", "copying")]
+    assert told(Vigil(None, 0), looks[0], looks[3], looks[1], looks[0], looks[2], looks[0]) == [
+        [("failure", False)],
+        [],  # they are being tried again
+        [],
+        [],
+        [],  # and succeeded
+        [("failure", False)],
+    ]
+    assert told(Vigil(None, 2), looks[0]) == [[]]
 
 
 # --- how it is said -----------------------------------------------------------------------------------------------

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
-from asynccopy.errors import NotFound, Refused, ServerTrouble, UploadGone
+from asynccopy.errors import NotFound, UploadGone
+from asynccopy.storage.dialect import Clock, Query
+from asynccopy.storage.documents import PreconditionFailed, shown
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import PartBody, Reader
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
-from asynccopy.storage.s3.messages import CRC32C_HEADER, refusal, shown
+from asynccopy.storage.s3.messages import CRC32C_HEADER, refusal
 from asynccopy.storage.s3.settings import Address, S3Settings
 from asynccopy.storage.s3.signing import (
     SIGNED_CHUNKS,
@@ -24,30 +25,18 @@ from asynccopy.storage.s3.signing import (
     ChunkSigner,
     Signature,
     Signer,
-    encode_path,
     encode_query,
 )
-
-Query = Sequence[tuple[str, str]]
+from asynccopy.storage.signing import encode_path
 
 LONG_HASH: Final = 1 << 20
 """Bytes from which hashing goes to a thread: more would hold the event loop for over a millisecond."""
-MAX_SKEW: Final = 300.0
-"""Seconds; S3 refuses requests that are 15 minutes off."""
-
-
-class ClockCorrected(ServerTrouble):
-    """The store refused a request for its date; the same request, sent again, carries the right one."""
-
-
-class PreconditionFailed(Refused):
-    """The condition in the request is not met; nothing was done."""
 
 
 class S3Client:
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
-    A refusal for a wrong clock is raised as ClockCorrected, and the next request is dated by the store's clock.
+    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock.
     """
 
     def __init__(
@@ -65,7 +54,11 @@ class S3Client:
         # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
         self._door = HttpDoor(connections=settings.connections, reset=True)
         self._door.observe = latency
-        self._skew = 0.0
+        self._clock = Clock()
+
+    @property
+    def origin(self) -> Origin:
+        return self.address.origin
 
     def subject(self, key: str | None) -> str:
         """The address as it stands in messages."""
@@ -145,27 +138,14 @@ class S3Client:
             encoded,
             headers,
             payload,
-            time.time() + self._skew,
+            self._clock.now(),
         )
         return f"{path}?{encoded}" if encoded else path, signature
 
     def _successful(self, response: Response, key: str | None) -> Response:
         if 200 <= response.status < 300:
             return response
-        if response.status == 403:
-            self._correct_clock(response, key)
+        if response.status == 403:  # it may be about our clock; the answer to a HEAD cannot even say so
+            self._clock.heed(response.headers.get("date", ""), self.subject(key))
         error = refusal(response.status, response.headers, response.body, self.subject(key))
         raise PreconditionFailed(error.message) if response.status == 412 else error
-
-    def _correct_clock(self, response: Response, key: str | None) -> None:
-        """A refusal may be about our clock; the answer to a HEAD cannot even say so. Its date does."""
-        try:
-            date = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
-        except ValueError:
-            return
-        if abs(date - time.time() - self._skew) > MAX_SKEW:
-            self._skew = date - time.time()
-            raise ClockCorrected(
-                f"{self.subject(key)}: the store's clock is {self._skew:+.0f} s from ours; now reckoned with",
-                hint="set this machine's clock",
-            )

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any, Final
 
 from asynccopy.errors import CredentialsRefused
-from asynccopy.storage.s3.signing import Credentials
+from asynccopy.storage.signing import Credentials
 
 FRESH: Final = 30.0
 """Seconds for which an answer of the chain is used; the chain renews keys 15 minutes before they expire."""

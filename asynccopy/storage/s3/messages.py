@@ -1,4 +1,4 @@
-"""The wire and the model: XML of the few operations, checksums, keys, and what a store's refusal means. Pure.
+"""The wire and the model: checksums, completions, and what a store's refusal means. Pure.
 
 Sources: the S3 API reference; answers seen from versitygw, s3proxy, radosgw.
 """
@@ -8,13 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final
-from urllib.parse import unquote_plus
-from xml.etree.ElementTree import Element, SubElement, TreeBuilder, tostring
-from xml.parsers import expat
-
-from msgspec import Struct
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from asynccopy.errors import (
     AsyncCopyError,
@@ -32,16 +27,14 @@ from asynccopy.errors import (
     UploadGone,
     WrongServer,
 )
-from asynccopy.model import ObjectMeta, ObjectPage, PartReceipt
+from asynccopy.model import PartReceipt
+from asynccopy.storage.documents import Completion, parse_xml, plain_etag, read_error, whole_seconds
 
 CRC32C_HEADER: Final = "x-amz-checksum-crc32c"
 TYPE_HEADER: Final = "x-amz-checksum-type"
 FULL_OBJECT: Final = "FULL_OBJECT"
 
-_MAX_XML: Final = 16 << 20
-"""A page of 1,000 keys of 1,024 bytes, each byte percent-encoded, and room."""
-
-# --- checksums and keys -------------------------------------------------------------------------------------------
+# --- checksums ----------------------------------------------------------------------------------------------------
 
 
 def encode_crc32c(value: int) -> str:
@@ -67,127 +60,7 @@ def object_crc32c(headers: Mapping[str, str]) -> int | None:
     return decode_crc32c(headers.get(CRC32C_HEADER))
 
 
-def plain_etag(text: str | None) -> str:
-    return (text or "").strip().strip('"')
-
-
-def check_key(key: str, longest: int) -> None:
-    """Raises NameRefused for a key that no S3 store can hold."""
-    try:
-        size = len(key.encode())
-    except UnicodeEncodeError as error:
-        raise NameRefused(f"{shown(key)}: the name is not valid Unicode") from error
-    if not 0 < size <= longest:
-        raise NameRefused(f"{shown(key)}: a key has 1 to {longest} bytes in UTF-8, this one has {size}")
-
-
-def shown(key: str) -> str:
-    """A key as it may stand in a one-line message."""
-    return "".join([letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in key])
-
-
-# --- XML ----------------------------------------------------------------------------------------------------------
-
-
-def parse_xml(body: bytes) -> Element:
-    """The root of an answer, names without their namespace. Raises ValueError for anything but plain, bounded XML."""
-    if len(body) > _MAX_XML:
-        raise ValueError("longer than any answer may be")
-    builder = TreeBuilder()
-    parser = expat.ParserCreate(namespace_separator="}")
-    parser.buffer_text = True
-
-    def refuse(*_: object) -> None:
-        raise ValueError("a document type in an answer")  # entities could only be declared there
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = lambda name, _: builder.start(name.rpartition("}")[2], {})
-    parser.EndElementHandler = lambda name: builder.end(name.rpartition("}")[2])
-    parser.CharacterDataHandler = builder.data
-    try:
-        parser.Parse(body, True)
-    except expat.ExpatError as error:
-        raise ValueError(f"not XML: {error}") from error
-    return builder.close()
-
-
-def _answer(body: bytes, name: str, subject: str) -> Element:
-    """The root, which must have this name."""
-    try:
-        root = parse_xml(body)
-    except ValueError as error:
-        raise WrongServer(f"{subject}: the answer is no S3 document: {error}") from error
-    if root.tag != name:
-        raise WrongServer(f"{subject}: expected {name} in the answer, got {shown(root.tag)[:40]}")
-    return root
-
-
-def read_upload_id(body: bytes, subject: str) -> str:
-    upload_id = _answer(body, "InitiateMultipartUploadResult", subject).findtext("UploadId")
-    if not upload_id:
-        raise WrongServer(f"{subject}: the answer names no upload id")
-    return upload_id
-
-
-def read_page(body: bytes, subject: str) -> ObjectPage:
-    """One ListObjectsV2 answer. Keys are decoded when the store says that it encoded them, else taken as they are."""
-    root = _answer(body, "ListBucketResult", subject)
-    encoded = root.findtext("EncodingType") == "url"
-    objects = [
-        ObjectMeta(
-            key=_key(entry, encoded),
-            size=_size(entry, subject),
-            etag=plain_etag(entry.findtext("ETag")),
-            modification_time=_milliseconds(entry.findtext("LastModified")),
-        )
-        for entry in root.iterfind("Contents")
-    ]
-    if root.findtext("IsTruncated") != "true":
-        return ObjectPage(objects, None)
-    after = root.findtext("NextContinuationToken")
-    if not after:
-        raise WrongServer(f"{subject}: the listing goes on but names no token")
-    return ObjectPage(objects, after)
-
-
-def read_uploads(body: bytes, subject: str) -> tuple[list[tuple[str, str]], str | None]:
-    """One ListMultipartUploads answer: (key, upload id) of each, and the key marker of the next page."""
-    root = _answer(body, "ListMultipartUploadsResult", subject)
-    encoded = root.findtext("EncodingType") == "url"
-    uploads = [(_key(entry, encoded), entry.findtext("UploadId") or "") for entry in root.iterfind("Upload")]
-    if root.findtext("IsTruncated") != "true" or not uploads:
-        return uploads, None
-    marker = root.findtext("NextKeyMarker") or ""
-    return uploads, (unquote_plus(marker) if encoded else marker) or uploads[-1][0]
-
-
-def _key(entry: Element, encoded: bool) -> str:
-    text = entry.findtext("Key") or ""
-    return unquote_plus(text) if encoded else text
-
-
-def _size(entry: Element, subject: str) -> int:
-    text = entry.findtext("Size") or ""
-    if not text.isascii() or not text.isdigit():
-        raise WrongServer(f"{subject}: an object without a size in the listing")
-    return int(text)
-
-
-def _milliseconds(text: str | None) -> int:
-    try:
-        return int(datetime.fromisoformat(text or "").timestamp() * 1000)
-    except ValueError:
-        return 0
-
-
-class Completion(Struct, frozen=True):
-    """What the answer to CompleteMultipartUpload, CopyObject or UploadPartCopy says.
-
-    Some stores leave the ETag empty and send no checksum.
-    """
-
-    etag: str
-    crc32c: int | None
+# --- completions --------------------------------------------------------------------------------------------------
 
 
 def write_completion(parts: Sequence[PartReceipt], *, with_crc32c: bool) -> bytes:
@@ -269,25 +142,6 @@ _NAMES: Final = {
 }
 
 
-class ErrorBody(Struct, frozen=True):
-    """The ``<Error>`` document of an answer; empty strings where it has none."""
-
-    code: str = ""
-    message: str = ""
-    region: str = ""
-
-
-def read_error(body: bytes) -> ErrorBody:
-    try:
-        root = parse_xml(body)
-    except ValueError:
-        return ErrorBody()
-    if root.tag != "Error":
-        return ErrorBody()
-    message = shown(" ".join((root.findtext("Message") or "").split()))[:200]
-    return ErrorBody(root.findtext("Code") or "", message, root.findtext("Region") or "")
-
-
 def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) -> AsyncCopyError:
     """What an answer means that is no success. ``subject`` is an address without query: it opens the message.
 
@@ -305,7 +159,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
     if error.message:
         said = f"{said}: {error.message}"
     if error.code in _THROTTLED:
-        return Throttled(said, delay=_seconds(headers.get("retry-after")))
+        return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said)
     if error.code == "QuotaExceeded":
@@ -317,7 +171,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
 
 def _by_status(status: int, headers: Mapping[str, str], said: str) -> AsyncCopyError:
     if status in (429, 503):
-        return Throttled(said, delay=_seconds(headers.get("retry-after")))
+        return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
     if status == 408 or (status >= 500 and status != 501) or status < 300:  # an error inside a success
         return ServerTrouble(said)
     if status < 400:
@@ -330,7 +184,3 @@ def _by_status(status: int, headers: Mapping[str, str], said: str) -> AsyncCopyE
     if status == 404:
         return NotFound(said)
     return Refused(said)
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text is not None and text.isascii() and text.isdigit() else None

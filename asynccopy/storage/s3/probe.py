@@ -7,7 +7,9 @@ from typing import Final
 
 from fastcrc import crc32
 
-from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, Refused, UploadGone
+from asynccopy.errors import ChecksumMismatch, ConnectionLost, Refused
+from asynccopy.storage.dialect import abort
+from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.interface import Capabilities
 from asynccopy.storage.s3.client import S3Client
 from asynccopy.storage.s3.messages import (
@@ -15,8 +17,6 @@ from asynccopy.storage.s3.messages import (
     FULL_OBJECT,
     TYPE_HEADER,
     decode_crc32c,
-    plain_etag,
-    read_upload_id,
 )
 
 PROBE: Final = b"asynccopy asks what this store can do"
@@ -36,14 +36,6 @@ async def probe(client: S3Client, key: str) -> Capabilities:
         return Capabilities(checksum="MD5" if await _tells_md5(client, key, upload_id) else None)
     finally:
         await abort(client, key, upload_id)
-
-
-async def abort(client: S3Client, key: str, upload_id: str) -> None:
-    """Forget an upload; one that is not there is no error."""
-    try:
-        await client.request("DELETE", key, [("uploadId", upload_id)])
-    except (UploadGone, NotFound):
-        return
 
 
 async def _begin(client: S3Client, key: str) -> tuple[str, bool]:

@@ -6,12 +6,13 @@ Source: "Authenticating Requests (AWS Signature Version 4)" of the S3 API refere
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
+
+from asynccopy.storage.signing import Credentials, DayKey
 
 UNSIGNED: Final = "UNSIGNED-PAYLOAD"
 UNSIGNED_TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
@@ -19,15 +20,6 @@ SIGNED_CHUNKS: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 SIGNED_CHUNKS_TRAILER: Final = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 
 _EMPTY_SHA256: Final = sha256(b"").hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """A key pair, with the session token of temporary ones. The secrets stay out of every repr."""
-
-    access_key: str
-    secret_key: str = field(repr=False)
-    token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +33,6 @@ class Signature:
     key: bytes = field(repr=False)
 
 
-def encode_path(path: str) -> str:
-    """Percent-encoded once, ``/`` kept, as S3 signs it and as it must go on the wire."""
-    return quote(path, safe="/")
-
-
 def encode_query(pairs: Sequence[tuple[str, str]]) -> str:
     """The canonical query string, which is also sent: sorted, encoded, ``key=`` for an empty value."""
     return "&".join(sorted(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs))
@@ -55,12 +42,7 @@ class Signer:
     """Signs the requests of one region. The key of a day is derived once, and the time is written once per second."""
 
     def __init__(self, region: str) -> None:
-        self._region = region
-        self._second = -1
-        self._stamp = ""
-        self._day_of = ("", "")
-        self._day_key = b""
-        self._inner = self._outer = sha256()
+        self._key = DayKey("AWS4", region, "s3", "aws4_request")
 
     def sign(
         self,
@@ -77,9 +59,9 @@ class Signer:
 
         ``payload`` is the hex SHA-256 of the body or one of the names above; ``now`` in seconds since the epoch.
         """
-        stamp = self._time(now)
-        key = self._key(credentials.secret_key, stamp[:8])
-        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
+        stamp = self._key.stamp(now)
+        key = self._key.derive(credentials.secret_key, stamp[:8])
+        scope = self._key.scope(stamp)
         added = [("x-amz-content-sha256", payload), ("x-amz-date", stamp)]
         if credentials.token:
             added.append(("x-amz-security-token", credentials.token))
@@ -88,36 +70,11 @@ class Signer:
         lines = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in signed])
         request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}"
         text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{sha256(request.encode()).hexdigest()}"
-        value = self._hmac(text)
+        value = self._key.sign(text)
         authorization = (
             f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={value}"
         )
         return Signature([*added, ("authorization", authorization)], value, stamp, scope, key)
-
-    def _time(self, now: float) -> str:
-        if int(now) != self._second:
-            self._second = int(now)
-            self._stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._second))
-        return self._stamp
-
-    def _key(self, secret: str, day: str) -> bytes:
-        if self._day_of != (secret, day):
-            key = b"AWS4" + secret.encode()
-            for text in (day, self._region, "s3", "aws4_request"):
-                key = hmac.digest(key, text.encode(), "sha256")
-            self._day_key = key
-            self._day_of = (secret, day)
-            padded = key.ljust(64, b"\0")
-            self._inner = sha256(bytes(byte ^ 0x36 for byte in padded))
-            self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
-        return self._day_key
-
-    def _hmac(self, text: str) -> str:
-        """HMAC-SHA256 with the day's key, whose two halves are hashed already: that spares half of its cost."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text.encode())
-        outer.update(inner.digest())
-        return outer.hexdigest()
 
 
 class ChunkSigner:

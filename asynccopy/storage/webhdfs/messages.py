@@ -254,6 +254,8 @@ def list_whole(response: Response, path: str, asked: str) -> ListPage:
 
 def _children(entries: list[_Entry], path: str, asked: str) -> list[FileStatus]:
     prefix = path + "/" if path else ""
+    if len(entries) == 1 and not entries[0].path_suffix:
+        raise NotFound(f"{asked}: not a directory")  # but a file, which lists itself under no name
     found = []
     for entry in entries:
         name = entry.path_suffix

@@ -8,12 +8,11 @@ from typing import Final
 
 from asynccopy.errors import NotFound, Refused, ServerTrouble, UploadGone, root_cause
 from asynccopy.model import MIB, ByteRange, PartReceipt
+from asynccopy.storage.dialect import Dialect, Requests, abort
+from asynccopy.storage.documents import Completion, PreconditionFailed, read_upload_id
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import UploadLimits
-from asynccopy.storage.s3.client import PreconditionFailed, S3Client
-from asynccopy.storage.s3.messages import read_completion, read_upload_id, write_completion
-from asynccopy.storage.s3.probe import abort
-from asynccopy.storage.s3.signing import encode_path
+from asynccopy.storage.signing import encode_path
 
 PATIENCE: Final = 300.0
 """Seconds until a store has copied up to 5 GiB."""
@@ -29,12 +28,13 @@ class Copies:
     Whether the store heeds the condition is found out by the first copy, which is asked for on one that cannot be met.
     """
 
-    def __init__(self, client: S3Client) -> None:
+    def __init__(self, client: Requests, dialect: Dialect) -> None:
         self._client = client
+        self._dialect = dialect
         self.heeded: bool | None = None
 
-    async def whole(self, key: str, to: str, etag: str, headers: Headers) -> tuple[str, int | None]:
-        """CopyObject: the ETag and the CRC-32C that the store tells, "" and None where it does not. Raises NotFound."""
+    async def whole(self, key: str, to: str, etag: str, headers: Headers) -> Completion:
+        """CopyObject, and what the store tells of the copy. Raises NotFound."""
         if self.heeded is None:
             self.heeded = await self._heeds(key, to)
         try:
@@ -50,19 +50,20 @@ class Copies:
             return True
         return False
 
-    async def _copy(self, key: str, to: str, etag: str, headers: Headers) -> tuple[str, int | None]:
+    async def _copy(self, key: str, to: str, etag: str, headers: Headers) -> Completion:
         response = await self._client.request(
             "PUT", to, headers=[*self._original(key, etag), *headers], patience=PATIENCE
         )
-        said = read_completion(response.body, self._client.subject(to))
-        return said.etag, said.crc32c
+        return self._dialect.read_completion(response, self._client.subject(to))
 
-    async def in_parts(self, key: str, to: str, size: int, etag: str, limits: UploadLimits) -> None:
-        """A multipart upload whose parts are copied. Raises NotFound.
+    async def in_parts(
+        self, key: str, to: str, size: int, etag: str, limits: UploadLimits, headers: Headers = ()
+    ) -> None:
+        """A multipart upload, begun with ``headers``, whose parts are copied. Raises NotFound.
 
         No checksum is declared: of a part that was copied, stores tell different things (versitygw: the whole's).
         """
-        response = await self._client.request("POST", to, [("uploads", "")])
+        response = await self._client.request("POST", to, [("uploads", "")], headers)
         upload_id = read_upload_id(response.body, self._client.subject(to))
         try:
             parts = await self._parts(key, to, upload_id, etag, _cut(size, limits))
@@ -90,20 +91,20 @@ class Copies:
 
     async def _part(self, key: str, to: str, upload_id: str, etag: str, number: int, range: ByteRange) -> PartReceipt:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
-        wanted = ("x-amz-copy-source-range", f"bytes={range.offset}-{range.end - 1}")
+        wanted = (f"{self._dialect.header}copy-source-range", f"bytes={range.offset}-{range.end - 1}")
         try:
             response = await self._client.request(
                 "PUT", to, query, [*self._original(key, etag), wanted], patience=PATIENCE
             )
         except PreconditionFailed as error:
             raise self.changed(key) from error
-        copied = read_completion(response.body, self._client.subject(to)).etag
+        copied = self._dialect.read_completion(response, self._client.subject(to)).etag
         if not copied:
             raise ServerTrouble(f"{self._client.subject(to)}: part {number} was copied, yet has no ETag")
         return PartReceipt(number, range.offset, range.length, copied, 0)
 
     async def _complete(self, to: str, upload_id: str, parts: list[PartReceipt]) -> None:
-        document = write_completion(parts, with_crc32c=False)
+        document = self._dialect.write_completion(parts)
         headers = [("content-type", "application/xml")]
         try:
             response = await self._client.request(
@@ -111,11 +112,12 @@ class Copies:
             )
         except NotFound as error:  # which must not be taken for the original's absence
             raise UploadGone(error.message) from error
-        read_completion(response.body, self._client.subject(to))
+        self._dialect.read_completion(response, self._client.subject(to))
 
     def _original(self, key: str, etag: str) -> Headers:
         source = encode_path(f"/{self._client.bucket}/{key}")
-        return [("x-amz-copy-source", source), ("x-amz-copy-source-if-match", f'"{etag}"')]
+        prefix = f"{self._dialect.header}copy-source"
+        return [(prefix, source), (f"{prefix}-if-match", f'"{etag}"')]
 
     def changed(self, key: str) -> NotFound:
         return NotFound(f"{self._client.subject(key)}: not the object that was to be copied")

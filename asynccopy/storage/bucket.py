@@ -1,0 +1,239 @@
+"""What a bucket of S3 and a bucket of OSS do alike: everything that takes no checksum."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import Final
+
+from asynccopy.errors import (
+    AsyncCopyError,
+    CredentialsRefused,
+    NotFound,
+    NotThere,
+    PermissionDenied,
+    Refused,
+    ServerTrouble,
+    SideError,
+    Transient,
+    UploadGone,
+    UsageError,
+    WrongServer,
+)
+from asynccopy.model import ByteRange, ObjectMeta, ObjectPage
+from asynccopy.storage.copies import Copies
+from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
+from asynccopy.storage.documents import check_key, read_page, read_uploads
+from asynccopy.storage.http import Headers, NoBytes, Response
+from asynccopy.storage.interface import Capabilities, Reader, UploadLimits
+
+PROBE_KEY: Final = ".asynccopy-probe"
+COMPLETE_PATIENCE: Final = 300.0
+"""Seconds. A store may copy every part before it answers."""
+
+
+def split_url(url: str, scheme: str, limits: UploadLimits, credentials: str) -> tuple[str, str]:
+    """(bucket, prefix without slashes at its ends); the prefix is literal: ``%``, ``?`` and ``#`` are parts of keys.
+
+    ``credentials``: what to set instead of writing them into the URL. Raises UsageError, NameRefused.
+    """
+    given, found, rest = url.partition("://")
+    if not found or given != scheme:
+        raise UsageError(f"the destination must be a URL like {scheme}://bucket/prefix")
+    bucket, _, prefix = rest.partition("/")
+    if "@" in bucket:
+        raise UsageError(f"an {scheme}:// URL must not carry credentials", hint=credentials)
+    prefix = prefix.strip("/")
+    check_key(f"{prefix}/{PROBE_KEY}", limits.max_key)
+    return bucket, prefix
+
+
+class Bucket(ABC):
+    """A bucket, or a prefix in one: the part of a ``Destination`` that is the same for every store."""
+
+    page_size = 1000
+    """Entries in a page of a listing; stores give no more."""
+
+    def __init__(
+        self,
+        client: Requests,
+        dialect: Dialect,
+        prefix: str,
+        limits: UploadLimits,
+        capabilities: Capabilities | None,
+    ) -> None:
+        self.prefix = f"{prefix}/" if prefix else ""
+        self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
+        self.limits = limits
+        self._requests = client
+        self._dialect = dialect
+        self._capabilities = capabilities
+        self._probing = asyncio.Lock()
+        self._copies = Copies(client, dialect)
+
+    # --- what the store can do -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _probe(self, key: str) -> Capabilities:
+        """Find out by an upload to this key that is always aborted, so that nothing is ever visible."""
+
+    async def check(self) -> Capabilities:
+        try:
+            await self._look()
+        except SendAgain:
+            await self._look()
+        try:
+            await self._sweep(self.prefix + PROBE_KEY)
+            self._capabilities = await self._probe(self.prefix + PROBE_KEY)
+        except PermissionDenied as error:
+            raise CredentialsRefused(
+                f"{self.url}: may not be written: {error}", hint=f"the access key needs {self._dialect.writing}"
+            ) from error
+        return self._capabilities
+
+    async def capable(self) -> Capabilities:
+        """What the store can do, found out by the first call that must know."""
+        return self._capabilities or await self._found_out()
+
+    async def _found_out(self) -> Capabilities:
+        async with self._probing:
+            return self._capabilities or await self.check()
+
+    async def _sweep(self, probed: str) -> None:
+        """Abort the uploads of probes that were killed in the middle, as far as the store lets us see them."""
+        try:
+            left = await self.list_uploads(probed)
+        except (Refused, NotFound, PermissionDenied):
+            return
+        for key, upload_id in left:
+            if key == probed:
+                await abort(self._requests, key, upload_id)
+
+    async def _look(self) -> None:
+        """Read one entry of the listing. A HEAD of the bucket would not say why it is refused."""
+        query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.prefix)]
+        where = f"{self.url} at {self._requests.origin}"
+        try:
+            response = await self._requests.request("GET", None, query)
+        except (NotFound, Refused) as error:
+            raise WrongServer(f"{where}: no {self._dialect.store} store answers: {error}") from error
+        except NotThere as error:
+            raise NotThere(f"{where}: the bucket {self._requests.bucket} does not exist", hint=error.hint) from error
+        except PermissionDenied as error:
+            raise CredentialsRefused(
+                f"{where}: {error}", hint=f"the access key needs {self._dialect.reading}"
+            ) from error
+        read_page(response.body, where)
+
+    # --- objects -------------------------------------------------------------------------------------------------
+
+    def check_key(self, key: str) -> None:
+        """Raises NameRefused for a key that the store cannot hold."""
+        check_key(key, self.limits.max_key)
+
+    @abstractmethod
+    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta: ...
+
+    @abstractmethod
+    async def head(self, key: str) -> ObjectMeta | None: ...
+
+    @abstractmethod
+    async def _copying(self, *, parts: bool) -> Headers:
+        """What to say with a copy, or with the beginning of an upload of copied parts."""
+
+    async def open(self, key: str, range: ByteRange) -> Reader:
+        if range.length == 0:
+            return NoBytes()
+        asked = [("range", f"bytes={range.offset}-{range.end - 1}")]
+        answer = await self._requests.download(key, asked, range.length)
+        if isinstance(answer, Response):
+            length = answer.headers.get("content-length", "an unknown number of")
+            raise Refused(f"{self._requests.subject(key)}: {length} bytes instead of the {range.length} asked for")
+        return answer
+
+    async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
+        """CopyObject, or a multipart upload beyond what that takes; of that, S3 tells no CRC-32C.
+
+        Where the store does not heed the condition on the ETag, the object is looked at first: what replaces it between
+        that look and the copy is copied in its place, and told by its size, ETag or checksum alone. ``key`` must not be
+        ``to``: S3 refuses that. Raises also Refused where the store cannot copy.
+        """
+        self.check_key(to)
+        large = size > min(self.limits.max_part, self._dialect.most_copied)
+        if large or not size or not self._copies.heeded:
+            held = await self.head(key)
+            if held is None or (held.size, held.etag) != (size, etag):
+                raise self._copies.changed(key)
+        if not size:  # versitygw copies no key that ends in a slash
+            return await self.put(to, b"", 0)
+        headers = await self._copying(parts=large)
+        if large:
+            await self._copies.in_parts(key, to, size, etag, self.limits, headers)
+        else:
+            said = await self._copies.whole(key, to, etag, headers)
+            if said.etag and (said.crc32c is not None or said.crc64 is not None):
+                return ObjectMeta(to, size, said.etag, said.crc32c, crc64=said.crc64)
+        copied = await self.head(to)
+        if copied is None or copied.size != size:
+            raise ServerTrouble(f"{self._requests.subject(to)}: copied, yet not there with {size} bytes")
+        return copied
+
+    async def delete(self, key: str) -> None:
+        try:
+            await self._requests.request("DELETE", key)
+        except NotFound:
+            return
+
+    # --- multipart uploads ---------------------------------------------------------------------------------------
+
+    async def abort_upload(self, key: str, upload_id: str) -> None:
+        await abort(self._requests, key, upload_id)
+
+    async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
+        # Pages follow the key marker alone, for versitygw refuses its own upload id marker. Of a key with more
+        # unfinished uploads than one page holds, the rest shows once the first are gone.
+        found: list[tuple[str, str]] = []
+        marker: str | None = ""
+        while marker is not None:
+            query = [
+                ("uploads", ""),
+                ("max-uploads", str(self.page_size)),
+                ("prefix", prefix),
+                ("encoding-type", "url"),
+            ]
+            if marker:
+                query.append(("key-marker", marker))
+            response = await self._requests.request("GET", None, query)
+            page, following = read_uploads(response.body, self._requests.subject(prefix), self._dialect.decode)
+            found += page
+            if following == marker:
+                raise WrongServer(f"{self._requests.subject(prefix)}: the list of uploads does not advance")
+            marker = following
+        return found
+
+    async def _must_be_open(self, key: str, upload_id: str) -> None:
+        """Raises UploadGone if the store forgot the upload: a refusal sent in the middle of a part is lost with the
+        connection more often than not, and the same part would be sent in vain again and again."""
+        try:
+            await self._requests.request("GET", key, [("max-parts", "1"), ("uploadId", upload_id)])
+        except NotFound as error:
+            raise gone(error) from error
+        except (Transient, SideError, PermissionDenied, Refused):
+            return  # not known: the lost connection itself is the news
+
+    # Last but for the small ones: its name hides the built-in type from the annotations after it.
+    async def list(self, prefix: str, after: str | None = None) -> ObjectPage:
+        query = [("list-type", "2"), ("max-keys", str(self.page_size)), ("prefix", prefix), ("encoding-type", "url")]
+        if after is not None:
+            query.append(("continuation-token", after))
+        response = await self._requests.request("GET", None, query)
+        subject, dialect = self._requests.subject(prefix), self._dialect
+        return read_page(response.body, subject, dialect.decode, encoded_token=dialect.encoded_token)
+
+    async def aclose(self) -> None:
+        await self._requests.aclose()
+
+
+def gone(error: AsyncCopyError) -> UploadGone:
+    """Once an upload is completed, some stores call its key missing rather than the upload."""
+    return UploadGone(error.message)

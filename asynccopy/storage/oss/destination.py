@@ -1,0 +1,192 @@
+"""A bucket, or a prefix in one, as a ``Destination``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NoReturn
+from urllib.parse import unquote
+
+from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
+from asynccopy.model import GIB, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
+from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
+from asynccopy.storage.crc import crc64, joined_crc64
+from asynccopy.storage.dialect import Dialect, abort
+from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag, read_upload_id
+from asynccopy.storage.http import Headers
+from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
+from asynccopy.storage.oss.client import OssClient
+from asynccopy.storage.oss.credentials import CredentialChain
+from asynccopy.storage.oss.messages import (
+    AlreadyThere,
+    check_oss_key,
+    read_completion,
+    read_crc64,
+    write_completion,
+)
+from asynccopy.storage.oss.settings import OssSettings
+
+LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023)
+DIALECT: Final = Dialect(
+    store="OSS",
+    header="x-oss-",
+    write_completion=write_completion,
+    read_completion=lambda response, subject: read_completion(response.headers, response.body, subject),
+    decode=unquote,
+    encoded_token=True,
+    most_copied=GIB,
+    reading="oss:ListObjects",
+    writing="oss:PutObject and oss:AbortMultipartUpload",
+)
+PROBE: Final = b"asynccopy asks what this store can do"
+
+
+class OssDestination(Bucket):
+    """Objects below ``oss://bucket/prefix``. OSS keeps a CRC-64 of every part and object: what it tells is compared
+    with the CRC-64 of the bytes that went out, and an object that has another one is removed.
+
+    ``capabilities`` spares a worker the probe that another process made already. Raises UsageError for a URL or an
+    endpoint that cannot be one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        settings: OssSettings,
+        credentials: CredentialChain | None = None,
+        capabilities: Capabilities | None = None,
+        latency: Callable[[float], None] | None = None,
+    ) -> None:
+        bucket, prefix = split_url(url, "oss", LIMITS, "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET")
+        self._client = OssClient(bucket, settings, credentials, latency)
+        self._objects = settings.objects
+        super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities)
+
+    async def _probe(self, key: str) -> Capabilities:
+        """Does it tell the CRC-64 of a part?"""
+        upload_id = await self.create_upload(key)
+        try:
+            query = [("partNumber", "1"), ("uploadId", upload_id)]
+            response = await self._client.request("PUT", key, query, body=PROBE)
+        finally:
+            await abort(self._client, key, upload_id)
+        return Capabilities("CRC64" if read_crc64(response.headers) == crc64(PROBE) else None)
+
+    def check_key(self, key: str) -> None:
+        check_oss_key(key, self.limits.max_key)
+
+    # --- objects -------------------------------------------------------------------------------------------------
+
+    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+        self.check_key(key)
+        sent = crc64(body)
+        options = self._objects
+        headers = [*options.kept, *options.described, *options.condition]
+        try:
+            response = await self._client.request("PUT", key, headers=headers, body=body)
+        except AlreadyThere as error:
+            return await self._ours(key, len(body), sent, error)
+        held = read_crc64(response.headers)
+        if held not in (None, sent):
+            await self._refuse(key, held, sent)
+        return ObjectMeta(key, len(body), plain_etag(response.headers.get("etag")), crc64=held)
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        try:
+            response = await self._client.request("HEAD", key)
+        except NotFound:
+            return None
+        fields = response.headers
+        return ObjectMeta(
+            key,
+            content_length(fields, self._client.subject(key)),
+            plain_etag(fields.get("etag")),
+            modification_time=http_milliseconds(fields.get("last-modified")),
+            crc64=read_crc64(fields),
+        )
+
+    async def _copying(self, *, parts: bool) -> Headers:
+        return self._objects.kept if parts else [*self._objects.kept, *self._objects.condition]
+
+    async def _ours(self, key: str, size: int, sent: int | None, error: AlreadyThere) -> ObjectMeta:
+        """The object that must not be overwritten, if it has these bytes: the reply to an earlier try may be lost."""
+        held = await self.head(key)
+        if held is None or held.crc64 is None or (held.size, held.crc64) != (size, sent):
+            raise error
+        return held
+
+    async def _refuse(self, key: str, held: int | None, sent: int) -> NoReturn:
+        """OSS publishes what it received before it tells the CRC-64: wrong bytes must not stay."""
+        await self.delete(key)
+        raise ChecksumMismatch(
+            f"{self._client.subject(key)}: OSS has the CRC-64 {held or 0:016x}, not {sent:016x}; the object was removed"
+        )
+
+    # --- multipart uploads ---------------------------------------------------------------------------------------
+
+    async def create_upload(self, key: str) -> str:
+        self.check_key(key)
+        headers = [*self._objects.kept, *self._objects.described]
+        response = await self._client.request("POST", key, [("uploads", "")], headers)
+        return read_upload_id(response.body, self._client.subject(key))
+
+    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+        query = [("partNumber", str(number)), ("uploadId", upload_id)]
+        watched = Crc64Body(body)
+        try:
+            response = await self._client.upload(key, query, size, watched)
+        except ConnectionLost:
+            await self._must_be_open(key, upload_id)
+            raise
+        held = read_crc64(response.headers)
+        if held not in (None, watched.crc64):
+            raise ChecksumMismatch(
+                f"{self._client.subject(key)}: part {number} arrived with CRC-64 {held:016x}, not {watched.crc64:016x}"
+            )
+        return PartReply(etag_with_crc64(plain_etag(response.headers.get("etag")), watched.crc64), None)
+
+    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+        size, sent = sum(part.size for part in parts), joined_crc64(parts)
+        try:
+            response = await self._client.request(
+                "POST",
+                key,
+                [("uploadId", upload_id)],
+                [*self._objects.condition, ("content-type", "application/xml")],
+                write_completion(parts),
+                patience=COMPLETE_PATIENCE,
+            )
+        except NotFound as error:
+            raise gone(error) from error
+        except AlreadyThere as error:
+            found = await self._ours(key, size, sent, error)
+            await self.abort_upload(key, upload_id)
+            return found
+        said = read_completion(response.headers, response.body, self._client.subject(key))
+        held = ObjectMeta(key, size, said.etag, crc64=said.crc64)
+        if not said.etag or said.crc64 is None:
+            looked = await self.head(key)
+            if looked is None:
+                raise ServerTrouble(f"{self._client.subject(key)}: completed, yet not there")
+            held = looked
+        if sent is not None and held.crc64 not in (None, sent):
+            await self._refuse(key, held.crc64, sent)
+        return held
+
+
+class Crc64Body:
+    """Passes a body on and keeps the CRC-64 of what went through."""
+
+    __slots__ = ("_body", "crc64")
+
+    def __init__(self, body: Reader) -> None:
+        self._body = body
+        self.crc64 = 0
+
+    async def readinto(self, buffer: memoryview) -> int:
+        count = await self._body.readinto(buffer)
+        self.crc64 = crc64(buffer[:count], self.crc64)
+        return count
+
+    def close(self) -> None:
+        self._body.close()

@@ -1,0 +1,35 @@
+"""When a run that goes on trying counts as standing still."""
+
+from __future__ import annotations
+
+import pytest
+
+from asynccopy.errors import ConnectionLost
+from asynccopy.mirror.progress import Progress
+
+TROUBLE = ConnectionLost("store:9000: connection lost")
+
+
+def test_it_stands_still_until_anything_moves() -> None:
+    progress = Progress()
+    progress.took_off("a", 10)
+    progress.retried(TROUBLE, 2.0)
+    assert progress.hindrance == "store:9000: connection lost"
+    progress.moved("a", 1)
+    assert progress.hindrance == ""
+    progress.retried(TROUBLE, 2.0)
+    assert progress.hindrance
+
+
+def test_a_hiccup_is_nothing_to_wait_for() -> None:
+    progress = Progress()
+    progress.retried(TROUBLE, 0.8)
+    assert (progress.hindrance, progress.retries) == ("", 1)
+
+
+@pytest.mark.parametrize("count", ["listed_files", "copied_files", "renamed_files", "failed_files"])
+def test_a_file_that_is_found_or_settled_is_progress(count: str) -> None:
+    progress = Progress()
+    progress.retried(TROUBLE, 2.0)
+    setattr(progress, count, 1)
+    assert progress.hindrance == ""
