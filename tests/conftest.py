@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from asynccopy.logs import log
 
 pytest_plugins = ["tests.servers"]
 
@@ -38,3 +41,10 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 
 _KEPT = frozenset({"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_EC2_METADATA_DISABLED"})
+
+
+@pytest.fixture(autouse=True)
+def _events_as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a test ran in this very process has set up events for the process."""
+    monkeypatch.setattr(log, "_level", logging.NOTSET)
+    monkeypatch.setattr(log, "_set_up", None)
