@@ -8,6 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from asynccopy.logs import log
 
@@ -48,3 +49,4 @@ def _events_as_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that a test ran in this very process has set up events for the process."""
     monkeypatch.setattr(log, "_level", logging.NOTSET)
     monkeypatch.setattr(log, "_set_up", None)
+    structlog.reset_defaults()
