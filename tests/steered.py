@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from asynccopy.control.api import Rate
 from asynccopy.control.messages import (
     Counts,
     DaemonStatus,
@@ -89,11 +90,9 @@ class SteeredDaemon:
     async def scan(self, name: str | None) -> None:
         self._set(name, next_scan=int(time.time() * 1000))
 
-    async def limit(
-        self, name: str, *, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None
-    ) -> None:
+    async def limit(self, name: str, *, bandwidth: Rate, concurrency: int | UnsetType | None) -> None:
         if bandwidth is not UNSET:
-            self._set(name, bandwidth=bandwidth)
+            self._set(name, bandwidth=2e8 if bandwidth == "configured" else bandwidth)
         if concurrency is not UNSET:
             self._set(name, concurrency=concurrency or 64)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from asynccopy.cli.connect import connect, talks_to_daemon
 from asynccopy.cli.options import CONCURRENCY
-from asynccopy.control.api import MOST_LINES, UNSET, UnsetType
+from asynccopy.control.api import MOST_LINES, UNSET, Rate, UnsetType
 from asynccopy.control.messages import Event
 from asynccopy.errors import AsyncCopyError, UsageError
 from asynccopy.logs import printable
@@ -23,7 +23,7 @@ _FOLLOW_SECONDS: Final = 1.0
 
 
 class _Rate(click.ParamType[Any]):
-    """A rate, or `none` for no limit."""
+    """A rate, `none` for no limit, or `configured`."""
 
     name = "rate"
 
@@ -31,9 +31,9 @@ class _Rate(click.ParamType[Any]):
         if not isinstance(value, str):
             return value
         try:
-            return None if value == "none" else parse_rate(value)
+            return None if value == "none" else value if value == "configured" else parse_rate(value)
         except ValueError as error:
-            self.fail(f"{error}, or none", param, ctx)
+            self.fail(f"{error}, none or configured", param, ctx)
 
 
 @click.command("pause")
@@ -70,14 +70,17 @@ def scan(mirror: str | None, **which: Path | None) -> None:
 
 @click.command("limit")
 @click.argument("mirror")
-@click.option("--bandwidth", type=_Rate(), default=UNSET, help="At most so fast, e.g. 200MiB/s; none: no limit.")
+@click.option(
+    "--bandwidth",
+    type=_Rate(),
+    default=UNSET,
+    help="At most so fast, e.g. 200MiB/s; none: no limit; configured: as the file says again.",
+)
 @click.option(
     "--concurrency", type=CONCURRENCY, default=UNSET, help="Ranges in flight; auto: as many as pay, found by trying."
 )
 @talks_to_daemon
-def limit(
-    mirror: str, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None, **which: Path | None
-) -> None:
+def limit(mirror: str, bandwidth: Rate, concurrency: int | UnsetType | None, **which: Path | None) -> None:
     """Limit MIRROR from now on, without stopping what is in flight."""
     if bandwidth is UNSET and concurrency is UNSET:
         raise click.UsageError("name --bandwidth, --concurrency or both", click.get_current_context())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -17,6 +17,7 @@ __all__ = [
     "DeletionPlan",
     "Limit",
     "Nothing",
+    "Rate",
     "Refusal",
     "Reloaded",
     "Retried",
@@ -27,6 +28,10 @@ MOST_LINES: Final = 1000
 """Failed files, events or planned deletions in one answer, at most."""
 
 
+Rate = float | Literal["configured"] | UnsetType | None
+"""See Limit."""
+
+
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a request or answer that needs none."""
 
@@ -34,10 +39,11 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 class Limit(Struct, frozen=True, forbid_unknown_fields=True):
     """What is to be limited: ``bandwidth`` in bytes per second, ``concurrency`` in ranges in flight.
 
-    None lifts a bandwidth's limit and lets the concurrency be found by trying; what is unset stays as it is.
+    None lifts a bandwidth's limit and lets the concurrency be found by trying; ``configured``: as the configuration
+    says again. What is unset stays as it is.
     """
 
-    bandwidth: Annotated[float, Meta(gt=0, le=1e15)] | UnsetType | None = UNSET
+    bandwidth: Annotated[float, Meta(gt=0, le=1e15)] | Literal["configured"] | UnsetType | None = UNSET
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType | None = UNSET
 
 
@@ -108,9 +114,7 @@ class Controller(Protocol):
         """Begin a pass now instead of at its time."""
         ...
 
-    async def limit(
-        self, name: str, *, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None
-    ) -> None:
+    async def limit(self, name: str, *, bandwidth: Rate, concurrency: int | UnsetType | None) -> None:
         """See Limit."""
         ...
 

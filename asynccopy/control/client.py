@@ -22,6 +22,7 @@ from asynccopy.control.api import (
     DeletionPlan,
     Limit,
     Nothing,
+    Rate,
     Refusal,
     Reloaded,
     Retried,
@@ -78,7 +79,7 @@ class ControlClient:
         self,
         name: str,
         *,
-        bandwidth: float | UnsetType | None = UNSET,
+        bandwidth: Rate = UNSET,
         concurrency: int | UnsetType | None = UNSET,
     ) -> None:
         self._post(_of(name, "limit"), Limit(bandwidth, concurrency), Nothing)

@@ -13,6 +13,7 @@ from msgspec import UnsetType
 
 from asynccopy import __version__
 from asynccopy.config import Changes, Config, changed
+from asynccopy.control.api import Rate
 from asynccopy.control.messages import (
     DaemonStatus,
     Deletions,
@@ -197,9 +198,7 @@ class Daemon:
         for kept in self._some(name):
             kept.watcher.scan()
 
-    async def limit(
-        self, name: str, *, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None
-    ) -> None:
+    async def limit(self, name: str, *, bandwidth: Rate, concurrency: int | UnsetType | None) -> None:
         await self._one(name).limit(bandwidth=bandwidth, concurrency=concurrency)
 
     async def drain(self) -> None:

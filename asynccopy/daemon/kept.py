@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
+from asynccopy.control.api import Rate
 from asynccopy.control.messages import (
     Counts,
     Deletions,
@@ -81,10 +82,13 @@ class Kept:
         own = self._ranges if isinstance(self._ranges, int) else self.most
         return max(1, min(own, self.fair()))
 
-    async def limit(self, *, bandwidth: float | UnsetType | None, concurrency: int | UnsetType | None) -> None:
+    async def limit(self, *, bandwidth: Rate, concurrency: int | UnsetType | None) -> None:
         """See ``Controller.limit``; kept over a restart."""
         journal = self._journal()
-        if bandwidth is not UNSET:
+        if bandwidth == "configured":
+            self._limit = UNSET
+            await journal.forget(BANDWIDTH)
+        elif bandwidth is not UNSET:
             self._limit = bandwidth
             await journal.remember(BANDWIDTH, repr(bandwidth))
         if concurrency is not UNSET:

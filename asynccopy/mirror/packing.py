@@ -20,8 +20,10 @@ async def keep_packed(journal: Journal, busy: Callable[[], bool]) -> NoReturn:
 
     Raises JournalError.
     """
+    rest = PAUSE  # a daemon that has just started has better things to do
     while True:
+        await asyncio.sleep(rest)
         began = monotonic()
         packed = await journal.pack()
         spent = monotonic() - began
-        await asyncio.sleep((spent * (1 / SHARE - 1) if busy() else 0.0) if packed else PAUSE)
+        rest = (spent * (1 / SHARE - 1) if busy() else 0.0) if packed else PAUSE

@@ -389,6 +389,11 @@ def test_a_limit_holds_at_once_and_outlives_a_kill(place: Place) -> None:
     assert (status["bandwidth"], status["concurrency"]) == (20 * MIB, 3)
     place.ask("limit", "m", "--bandwidth", "none")
     assert place.service.until(lambda status: status["bandwidth"] is None)["concurrency"] == 3
+    place.ask("limit", "m", "--bandwidth", "configured")
+    place.service.until(lambda status: status["bandwidth"] == 200 * KIB)
+    place.service.kill()
+    place.again()
+    assert place.service.until(lambda status: status["bandwidth"] is not None)["bandwidth"] == 200 * KIB
     refused(place.service.ask("limit", "m"), 2, "--bandwidth")
     refused(place.service.ask("limit", "m", "--bandwidth", "fast"), 2, "fast", "200MiB/s")
     refused(place.service.ask("limit", "nobody", "--bandwidth", "5MiB/s"), 2, "no mirror", "asynccopy status")

@@ -16,7 +16,7 @@ Objects = dict[str, tuple[int, str]]
 
 class Churn:
     """Changes below ``root``, one at a time. ``files`` holds every file's bytes by relative path, ``directories`` all
-    directories but the root; ``done`` counts what was done.
+    directories but the root; ``former`` every name that an object may have had; ``done`` counts what was done.
     """
 
     def __init__(self, client: WebHdfs, root: str, seed: int) -> None:
@@ -26,6 +26,7 @@ class Churn:
         self._number = 0
         self.files: dict[str, bytes] = {}
         self.directories: set[str] = set()
+        self.former: set[str] = set()
         self.done: dict[str, int] = {}
 
     def fill(self, files: int) -> None:
@@ -33,6 +34,7 @@ class Churn:
             self._mkdir()
         for _ in range(files):
             self._create()
+        self._note()
 
     def step(self) -> None:
         """One change of a kind that is possible now."""
@@ -41,6 +43,7 @@ class Churn:
         kind = self._chance.choice(kinds * 3 + rarely)
         if getattr(self, f"_{kind}")() is not False:
             self.done[kind] = self.done.get(kind, 0) + 1
+            self._note()
 
     def objects(self) -> Objects:
         """What the destination must hold: every file, and a marker for every empty directory."""
@@ -48,6 +51,9 @@ class Churn:
         full = {parent for path in (*self.files, *self.directories) for parent in parents(path)}
         nothing = (0, hashlib.sha256(b"").hexdigest())
         return found | {f"{path}/": nothing for path in self.directories - full}
+
+    def _note(self) -> None:
+        self.former |= self.files.keys() | {f"{path}/" for path in self.directories}
 
     # --- what can happen -------------------------------------------------------------------------------------------
 
@@ -90,6 +96,7 @@ class Churn:
         for old, new in ((one, between), (other, one), (between, other)):
             self._client.rename(f"{self._root}/{old}", f"{self._root}/{new}")
             self.files[new] = self.files.pop(old)
+            self._note()
         return None
 
     def _rename_directory(self) -> bool | None:
