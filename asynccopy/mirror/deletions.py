@@ -24,6 +24,8 @@ from asynccopy.storage.interface import Destination, Source
 from asynccopy.units import Cap
 
 BATCH: Final = 1000
+UNPROVEN: Final = 512
+"""Objects that one crash may have left without their commit: as many as were in flight"""
 WORKERS: Final = 16
 
 Mode = Literal["keep", "delete", "trash"]
@@ -62,7 +64,10 @@ def ours(row: GoneFile, meta: ObjectMeta) -> bool:
 
 
 class Deletions:
-    """One round of deletions. ``told`` gets a line for every object that is left alone against expectation."""
+    """One round of deletions. ``told`` gets a line for every object that is left alone against expectation.
+
+    ``unproven``: so many objects may go by length and time alone, see ``ours``; the others wait for a later round.
+    """
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class Deletions:
         *,
         stop: asyncio.Event,
         told: Callable[[str], None],
+        unproven: int,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -80,6 +86,7 @@ class Deletions:
         self._handling = handling
         self._stop = stop
         self._told = told
+        self._unproven = unproven
         self._queue: deque[list[GoneFile]] = deque()  # all of one name
         self._settled: list[int] = []
         self.deleted = 0
@@ -136,6 +143,10 @@ class Deletions:
         if not any(ours(row, meta) for row in rows):
             self._told(f"{key}: not deleted: it is not the object that was copied there (ETag {meta.etag})")
             return True
+        if all(row.evidence.etag != meta.etag for row in rows):
+            if self._unproven <= 0:
+                return False
+            self._unproven -= 1
         if self._handling.mode == "trash":
             try:
                 await self._destination.copy(key, self._trash(key), meta.size, meta.etag)

@@ -27,7 +27,7 @@ from asynccopy.errors import (
 from asynccopy.executors.recipe import Build
 from asynccopy.journal import Journal
 from asynccopy.journal.rows import Kind, Listed
-from asynccopy.mirror.deletions import Deletions, held
+from asynccopy.mirror.deletions import UNPROVEN, Deletions, held
 from asynccopy.mirror.diff import Diff, Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.mirror import Mirror, Pass
@@ -405,6 +405,7 @@ class Watcher:
             handling,
             stop=self._stop,
             told=partial(self._told, "warning"),
+            unproven=UNPROVEN,
         )
         try:
             await deletions.run()
