@@ -42,8 +42,8 @@ test: $(VENV)/.test ## every test; those that need Java or Go say so when they a
 test-quick: $(VENV)/.test ## the tests that need no real server
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not real and not slow" $(PYTEST)
 
-test-pythons: ## the tests that need no real server, on every CPython from 3.11 that is here (on PATH or in pyenv)
-	@seen=; for p in python3.11 python3.12 python3.13 python3.14 $(wildcard $(PYENV_ROOT)/versions/3.1[1-9]*/bin/python); do \
+test-pythons: ## the tests that need no real server, on every CPython from 3.11 that is here but EXCEPT=3.x
+	@seen="$(EXCEPT)"; for p in python3.11 python3.12 python3.13 python3.14 $(wildcard $(PYENV_ROOT)/versions/3.1[1-9]*/bin/python); do \
 		v=$$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
 		case " $$seen " in *" $$v "*) continue;; esac; seen="$$seen $$v"; echo "CPython $$v"; \
 		$(MAKE) --no-print-directory test-quick PYTHON=$$p VENV=.venv-$$v || exit 1; \

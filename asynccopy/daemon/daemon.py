@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from msgspec import UnsetType
+from msgspec.structs import replace
 
 from asynccopy import __version__
 from asynccopy.config import Changes, Config, changed
@@ -223,6 +224,9 @@ class Daemon:
                 if self._draining.is_set():
                     raise UsageError("the daemon is about to end", hint="its next start reads the new configuration")
                 difference = changed(self.config, new)
+                # What holds after a restart does not hold now, for no mirror: its journal lies where the others' do.
+                running = {key: getattr(self.config.daemon, key) for key in difference.restart}
+                new = replace(new, daemon=replace(new.daemon, **running))
                 made = self._make(new, (*difference.added, *difference.rebuilt))  # refused before anything has changed
             except AsyncCopyError as error:
                 self._events.tell("", "error", f"the configuration is refused, the old one goes on: {error.message}")

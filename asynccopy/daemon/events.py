@@ -19,7 +19,7 @@ Level = Literal["info", "warning", "error"]
 
 
 class Events:
-    """The last thousand. What is told again and again within a minute comes once."""
+    """The last thousand. What a mirror tells again and again within a minute comes once."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=KEPT)
@@ -29,16 +29,18 @@ class Events:
         """Whether the log has a line for every file"""
 
     def tell(self, mirror: str, level: Level, text: str) -> None:
-        now = time.time()
-        self._said = {what: when for what, when in self._said.items() if now - when < 60.0}
-        if (mirror, text) in self._said:
-            return
-        self._said[mirror, text] = now
-        self._events.append(Event(next(self._numbers), int(now * 1000), level, mirror, text))
+        self._events.append(Event(next(self._numbers), int(time.time() * 1000), level, mirror, text))
         log.tell(_LEVELS[level], text, **({"mirror": mirror} if mirror else {}))
 
     def teller(self, mirror: str) -> Callable[[Level, str], None]:
-        return lambda level, text: self.tell(mirror, level, text)
+        def told(level: Level, text: str) -> None:
+            now = time.time()
+            self._said = {what: when for what, when in self._said.items() if now - when < 60.0}
+            if (mirror, text) not in self._said:
+                self._said[mirror, text] = now
+                self.tell(mirror, level, text)
+
+        return told
 
     def settled(self, mirror: str, path: str, length: int, error: AsyncCopyError | None) -> None:
         """A file was copied, or failed. For the log alone: there are too many of them for people."""

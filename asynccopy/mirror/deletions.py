@@ -87,6 +87,7 @@ class Deletions:
         self._stop = stop
         self._told = told
         self._unproven = unproven
+        self._place = ""  # in the trash
         self._queue: deque[list[GoneFile]] = deque()  # all of one name
         self._settled: list[int] = []
         self.deleted = 0
@@ -95,6 +96,8 @@ class Deletions:
         """Delete, or move into the trash, the objects of all files that are gone. Interrupted by ``stop`` it simply
         ends: what is left comes with the next round.
         """
+        # Every round has a place of its own in the trash: a name that goes twice a day leaves two objects there.
+        self._place = f"{self._handling.trash}{datetime.now(UTC):%Y-%m-%d/%H%M%S}/"
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.gone(after, BATCH)):
             after = rows[-1].id
@@ -149,7 +152,7 @@ class Deletions:
             self._unproven -= 1
         if self._handling.mode == "trash":
             try:
-                await self._destination.copy(key, self._trash(key), meta.size, meta.etag)
+                await self._destination.copy(key, self._place + key, meta.size, meta.etag)
             except NotFound:
                 return False  # replaced in this very moment: looked at again
         await self._destination.delete(key)
@@ -164,6 +167,3 @@ class Deletions:
         # A file's name may be a directory's now. The marker of an empty directory goes when that is no longer empty,
         # which the look has seen, or is a file's name now.
         return status.is_directory or path.endswith("/")
-
-    def _trash(self, key: str) -> str:
-        return f"{self._handling.trash}{datetime.now(UTC):%Y-%m-%d}/{key}"

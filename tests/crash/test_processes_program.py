@@ -101,7 +101,7 @@ def test_one_signal_to_all_finishes_the_ranges_in_flight(
 
 
 def test_two_signals_stop_at_once(program: Program, tree: dict[str, bytes]) -> None:
-    running = start(program, "--bandwidth", "1MiB/s")
+    running = start(program, "--bandwidth", "100KiB/s")
     pids = underway(program, running)
     running.signal(signal.SIGINT)
     time.sleep(0.7)
