@@ -325,6 +325,10 @@ class Mirror:
         evidence = carried_over(twin.evidence, row.status.length, meta)
         if evidence is None:
             return False
+        upload = await self._journal.upload(row.id)
+        if upload is not None:  # begun when nobody knew yet where the file had come from
+            await abort(self._destination, new, upload.upload_id)
+            await self._journal.drop_upload(row.id)
         await self._journal.done(row.id, row.status.version, evidence)
         self._progress.renamed_files += 1
         if self._tell_file is not None:

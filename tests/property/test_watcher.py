@@ -20,6 +20,7 @@ from asynccopy.mirror.mirror import CopyOptions
 from asynccopy.mirror.schedule import Cadence
 from asynccopy.mirror.selection import Selection
 from asynccopy.mirror.watch import Rules, Watcher
+from asynccopy.model import MIB, OpenUpload
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from asynccopy.units import Cap
 
@@ -298,3 +299,27 @@ async def test_a_renamed_directory_is_not_read_again(lives: Callable[..., Life])
     assert life.objects() == {f"e/f{n}": bytes([n]) * 50 for n in range(40)} | {"e/new": b"n"}
     assert (life.watcher.progress.renamed_files, life.watcher.progress.copied_files) == (40, 1)
     assert life.watcher.progress.moved_bytes == 1
+
+
+async def test_an_upload_of_a_file_that_proves_renamed_is_aborted(lives: Callable[..., Life]) -> None:
+    """It was begun, and cut off, before the look had seen that the old name is gone."""
+    body = random.Random(1).randbytes(3 * MIB)
+    source = MemorySource({"d/big": body})
+    life = lives(source, "scan", cadence=only_full("scan"))
+    await life.one_pass()
+    await life.end()
+    source.rename("d", "e")
+    journal = await life._open("listing")
+    status = await source.status("e/big")
+    await journal.begin_pass(life.rules.selection.text)
+    await journal.record_files([status])
+    [row] = await journal.pending(0, 10)
+    upload = await life.destination.create_upload(f"{life.destination.prefix}e/big")
+    await journal.begin_upload(row.id, OpenUpload(upload, MIB, status.version))
+    await journal.remove(["d"])
+    await journal.close()
+    life.begin()
+    await life.one_pass()
+    assert life.objects() == {"e/big": body}
+    assert life.watcher.progress.renamed_files == 1
+    assert list(await life.destination.list_uploads("")) == []
