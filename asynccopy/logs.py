@@ -19,36 +19,61 @@ from typing import Any, Final, TextIO
 
 HIDDEN: Final = "[redacted]"
 
-# lower case, with hyphens; an underscore counts as a hyphen
+# lower case; each hyphen may as well be an underscore, or be missing
 _SECRET_KEYS: Final = frozenset(
     {
+        "access-key-secret",
         "access-token",
+        "alibaba-cloud-access-key-secret",
+        "alibaba-cloud-security-token",
         "authorization",
         "aws-secret-access-key",
         "aws-session-token",
         "cookie",
         "delegation",
+        "oss-access-key-id",
         "oss-access-key-secret",
+        "oss-session-token",
         "password",
         "proxy-authorization",
+        "secret-access-key",
         "secret-key",
         "security-token",
+        "session-token",
         "set-cookie",
         "sign",
         "signature",
+        "sts-token",
         "token",
         "x-amz-credential",
         "x-amz-security-token",
         "x-amz-signature",
+        "x-oss-credential",
         "x-oss-security-token",
+        "x-oss-signature",
     }
 )
-# `key=value` of a query or a message, and `Header: value` up to the end of its line.
-_WORDS: Final = "|".join(key.replace("-", "[-_]") for key in sorted(_SECRET_KEYS))
-_PAIR: Final = re.compile(rf"(?i)(?<![\w-])({_WORDS})=[^&\s'\"<>]+")
-_HEADER: Final = re.compile(
-    r"(?i)(?<![\w-])((?:proxy-)?authorization|x-amz-security-token|x-oss-security-token|(?:set-)?cookie)(['\"]?:\s*).+"
+_WORDS: Final = "|".join(key.replace("-", "[-_]?") for key in sorted(_SECRET_KEYS))
+_KEY: Final = re.compile(_WORDS, re.IGNORECASE)
+# `key=value` of a query or a message, `"key": "value"` of JSON or a dict, also where that stands escaped in a string,
+# and `key%3Dvalue` of a query within a query. `.../token: no such file` tells of a path.
+_PAIR: Final = re.compile(
+    rf"""
+    (?: (?P<path>(?<=/)) | (?<![\w/-]) | (?<=[%5](?:26|3f)) )
+    (?: (?P<key>(?:{_WORDS}) \\*["']? [ \t]* (?(path)=|[:=]) [ \t]*)
+        (?: (?P<quote>\\*["']) .*? (?=(?<!\\)(?P=quote)|$) | (?P<bare>[^&\s'"<>]+) )
+      | (?P<encoded>(?:{_WORDS})%(?:25)*3d) (?:(?!%(?:25)*26)[^&\s'"<>])+
+    )""",
+    re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )
+_AFTER: Final = ",;)}]\\"
+"""What may follow a value that has no quotes, and is none of it"""
+# up to the end of the line, or of the string
+_HEADER: Final = re.compile(
+    r"""(?i)(?<![\w-])((?:proxy-)?authorization|(?:set-)?cookie)(["']?:\s*)(?:(["']).*?(?=(?<!\\)\3|$)|.+)""",
+    re.MULTILINE,
+)
+_BEARER: Final = re.compile(r"(?i)\b(bearer\s+)(?!token\b)[\w.~+/-]+=*")
 # user:password@ before a host
 _USERINFO: Final = re.compile(r"(://)[^/@\s]*:[^/@\s]*@")
 _SHORTEST: Final = 8
@@ -69,9 +94,18 @@ def redact(text: str) -> str:
     """The text without what ``hide`` was told, and the values of secret query parameters, headers and URL passwords."""
     for secret in _hidden:
         text = text.replace(secret, HIDDEN)
-    text = _PAIR.sub(rf"\1={HIDDEN}", text)
-    text = _HEADER.sub(rf"\1\2{HIDDEN}", text)
-    return _USERINFO.sub(rf"\1{HIDDEN}@", text)
+    text = _USERINFO.sub(rf"\1{HIDDEN}@", text)
+    text = _HEADER.sub(rf"\1\2\g<3>{HIDDEN}", text)
+    text = _BEARER.sub(rf"\1{HIDDEN}", text)
+    return _PAIR.sub(_without_value, text)
+
+
+def _without_value(pair: re.Match[str]) -> str:
+    key, bare = pair["key"] or pair["encoded"], pair["bare"]
+    if bare is None:
+        return f"{key}{pair['quote'] or ''}{HIDDEN}"
+    bare = bare.replace(HIDDEN, "")  # its bracket is no end
+    return f"{key}{HIDDEN}{bare[len(bare.rstrip(_AFTER)) :]}"
 
 
 def printable(text: str) -> str:
@@ -199,7 +233,7 @@ def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
 
 
 def _redact_value(key: object, value: object) -> object:
-    if isinstance(key, str) and key.lower().replace("_", "-") in _SECRET_KEYS:
+    if isinstance(key, str) and _KEY.fullmatch(key):
         return HIDDEN
     match value:
         case str():

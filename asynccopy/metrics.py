@@ -79,13 +79,23 @@ BANDWIDTH: Final = _family(
     "bandwidth_limit_bytes_per_second", "gauge", "Bytes per second allowed now; absent without a limit.", "mirror"
 )
 LAG: Final = _family(
-    "lag_seconds", "gauge", "How far the destination is behind the source: since when it may differ.", "mirror"
+    "lag_seconds",
+    "gauge",
+    "How far the destination is behind the source: since when it may differ. Where it is scanned, appends are not "
+    "counted before the next full scan.",
+    "mirror",
 )
 LISTING: Final = _family("listing", "gauge", "1 while the present pass may still find more files.", "mirror")
 LAST_SCAN: Final = _family(
     "last_scan_timestamp_seconds",
     "gauge",
-    "When the last pass began that came to its end, since the epoch; absent before it.",
+    "When the last pass began that came to its end, since the epoch; absent before it, and where watch is off.",
+    "mirror",
+)
+LAST_FULL_SCAN: Final = _family(
+    "last_full_scan_timestamp_seconds",
+    "gauge",
+    "Likewise of the last pass that listed everything: where it is scanned, appends up to then were seen.",
     "mirror",
 )
 SCAN_SECONDS: Final = _family(

@@ -74,7 +74,8 @@ class SteeredDaemon:
         return [event for event in self.told if event.number > after][-limit:]
 
     async def pause(self, name: str | None) -> None:
-        self._set(name, state="paused", reason="paused by a person", bytes_per_second=0.0, files_per_second=0.0)
+        stopped = {"next_scan": 0, "bytes_per_second": 0.0, "files_per_second": 0.0}
+        self._set(name, state="paused", reason="paused by a person", **stopped)
 
     async def resume(self, name: str | None) -> None:
         self._set(name, state="copying", reason="")
@@ -133,7 +134,7 @@ def watching(name: str) -> MirrorStatus:
     now = int(time.time() * 1000)
     return MirrorStatus(
         name=name,
-        source=f"hdfs://dc1/warehouse/{name}",
+        source=f"webhdfs://namenode:9870/warehouse/{name}",
         destination=f"s3://lake/{name}",
         state="watching",
         watch="snapshots",
@@ -159,6 +160,7 @@ def copying(name: str) -> MirrorStatus:
         bytes=Counts(total=210 * 1024 * GIB, done=131 * 1024 * GIB, pending=79 * 1024 * GIB),
         lag_seconds=5_400.0,
         listing=True,
+        next_scan=0,
         bytes_per_second=912.0 * MIB,
         files_per_second=61.5,
         eta_seconds=90_000.0,
@@ -175,6 +177,7 @@ def failing(name: str) -> MirrorStatus:
         watching(name),
         state="failed",
         reason="dc1 refuses the credentials: no valid ticket; check the credentials and their permissions",
+        next_scan=0,
         failed=4,
         files=Counts(total=1004, done=1000, failed=4),
         bytes=Counts(total=GIB + 4 * MIB, done=GIB, failed=4 * MIB),
@@ -199,22 +202,27 @@ def close_up(mirror: MirrorStatus, failed: Sequence[FailedFile]) -> MirrorDetail
         ErrorClass(kind, sum(each.error == kind for each in failed), one.hint, one.path, one.message)
         for kind, one in kinds.items()
     ]
-    busy = mirror.bytes_per_second or 0.02 * MIB
-    samples = [Sample(now - (179 - at) * 10_000, busy * wave(at), 60.0) for at in range(180)]
+    moves = mirror.state == "copying"
+    bytes_per_second, files_per_second = mirror.bytes_per_second or 40.0 * MIB, mirror.files_per_second or 2.5
+    samples = [
+        Sample(now - (179 - at) * 10_000, bytes_per_second * wave(at) * busy, files_per_second * busy)
+        for at in range(180)
+        for busy in (1.0 if moves or at < 150 else 0.0,)
+    ]
     parts = [
         Flying(f"day=2026-11-{number:02d}/part-{number:05d}.parquet", number * 70 * MIB, 1400 * MIB, 90.0 - number)
         for number in range(1, 9)
     ]
     return MirrorDetail(
         status=mirror,
-        flying=(*parts, Flying(EVIL, MIB, 9 * MIB, 3.5)) if mirror.state == "copying" else (),
+        flying=(*parts, Flying(EVIL, MIB, 9 * MIB, 3.5)) if moves else (),
         slowest=(
             Flying("archive/2019/clickstream-full.orc", 88 * GIB, 88 * GIB, 901.0),
             Flying(EVIL, 4 * GIB, 4 * GIB, 75.0),
         ),
         errors=tuple(classes),
         scans=(
-            Scan("snapshot", now - 12_000, 0, "", 3, 812, 40, GIB, 0, 0, 9),
+            Scan("snapshot" if mirror.watch == "snapshots" else "quick", now - 12_000, 0, "", 3, 812, 40, GIB, 0, 0, 9),
             Scan("quick", now - 60_000, now - 57_600, "complete", 5104, 1_204_331, 212, 9 * GIB, 0, 3, 402),
             Scan(
                 "full", now - 7_200_000, now - 6_900_000, "complete", 40_112, 1_204_122, 1_950, 70 * GIB, 2, 0, 41_310

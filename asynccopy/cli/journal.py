@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,13 +19,16 @@ from asynccopy.cli.job import journal_path, open_sides
 from asynccopy.cli.options import FILE
 from asynccopy.cli.running import run
 from asynccopy.errors import UsageError
-from asynccopy.journal import JournalReader, LedgerRow
+from asynccopy.journal import GoneFile, JournalReader, LedgerRow
 from asynccopy.logs import printable
+from asynccopy.model import OpenUpload
 from asynccopy.storage.registry import Settings
 from asynccopy.units import size_text
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _COLUMNS = LedgerRow.__struct_fields__
+_TIMES = {"modification_time", "done_at", "until", "gone_at"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @click.group("journal")
@@ -60,7 +63,9 @@ def export(form: str, **which: Any) -> None:
 @click.argument("path", required=False)
 @_which
 def show(path: str | None, **which: Any) -> None:
-    """Print how the job stands, or all that is known of one source PATH."""
+    """Print how the job stands, or the whole life of one source PATH: what it was before and how it failed, the oldest
+    first, what it is now, the parts of an upload under way, and what is gone. Times are UTC.
+    """
     _ask(which, _show_job if path is None else lambda journal: _show_file(journal, path))
 
 
@@ -195,14 +200,37 @@ async def _show_job(journal: JournalReader) -> None:
 
 
 async def _show_file(journal: JournalReader, path: str) -> None:
-    row, former = await journal.row(path), await journal.gone_of(path)
-    if row is None and not former:
+    row, former, gone = await journal.row(path), await journal.former(path), await journal.gone_of(path)
+    if row is None and not former and not gone:
         raise UsageError(f"{path!r} is not in this journal", hint="paths are relative to the source")
-    for gone in former:
-        proven = {"source_checksum": gone.evidence.source, "object_checksum": gone.evidence.object}
-        _echo({"path": path, "state": f"gone since {_moment(gone.gone_at)}", "length": gone.version.length} | proven)
+    for life in former:
+        _section(f"{life.why} {_moment(life.until, 'milliseconds')}", msgspec.structs.asdict(life))
     if row is not None:
-        _echo(_cells(row))
+        _section("now", _cells(row))
+    if (upload := await journal.upload_of(path)) is not None:
+        _show_upload(upload)
+    for file in gone:
+        _section("gone, not dealt with", _gone_cells(file))
+
+
+def _show_upload(upload: OpenUpload) -> None:
+    facts = msgspec.structs.asdict(upload) | {"parts": len(upload.parts)}
+    _section("upload under way", facts | msgspec.structs.asdict(facts.pop("version")))
+    for part in upload.parts:
+        _section(f"part {part.number}", msgspec.structs.asdict(part) | {"blocks": len(part.blocks)})
+
+
+def _gone_cells(file: GoneFile) -> dict[str, object]:
+    proof = {"method": file.evidence.method, "source_checksum": file.evidence.source}
+    proof |= {"object_checksum": file.evidence.object, "etag": file.evidence.etag}
+    times = {"done_at": file.done_at, "gone_at": file.gone_at}
+    return {"path": file.path, **msgspec.structs.asdict(file.version), **proof, **times}
+
+
+def _section(title: str, facts: Mapping[str, Any]) -> None:
+    """A title, and below it each fact on a line; times in words."""
+    click.echo(title)
+    _echo({name: _moment(at, "milliseconds") if name in _TIMES else at for name, at in facts.items()})
 
 
 def _echo(facts: Mapping[str, object]) -> None:
@@ -214,5 +242,10 @@ def _cells(row: LedgerRow) -> dict[str, str | int]:
     return {**msgspec.structs.asdict(row), "state": row.state.name.lower()}
 
 
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds") if milliseconds else "-"
+def _moment(milliseconds: int, precision: str = "seconds") -> str:
+    if not milliseconds:
+        return "-"
+    try:
+        return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat(timespec=precision)
+    except OverflowError:  # a source may show any number
+        return f"{milliseconds} ms"

@@ -20,7 +20,7 @@ from asynccopy.logs import printable
 from asynccopy.units import size_text, span_text
 
 _WATCH_SECONDS: Final = 1.0
-_TIMES: Final = ("started", "last_scan", "next_scan")
+_TIMES: Final = ("started", "last_scan", "last_full_scan", "next_scan")
 _HEADINGS: Final = ("MIRROR", "STATE", "FILES", "BYTES", "RATE", "LAG", "LEFT", "FAILED", "LAST SCAN")
 
 

@@ -81,7 +81,10 @@ def _of_mirrors(
     yield metrics.BANDWIDTH, [((each.name,), each.bandwidth) for each in mirrors if each.bandwidth is not None]
     yield metrics.LAG, [((each.name,), each.lag_seconds) for each in mirrors]
     yield metrics.LISTING, [((each.name,), each.listing) for each in mirrors]
-    yield metrics.LAST_SCAN, [((each.name,), each.last_scan / 1000) for each in mirrors if each.last_scan]
+    watched = [each for each in mirrors if each.watch != "off"]  # where nothing is looked for, no look is overdue
+    yield metrics.LAST_SCAN, [((each.name,), each.last_scan / 1000) for each in watched if each.last_scan]
+    full = [each for each in watched if each.last_full_scan]
+    yield metrics.LAST_FULL_SCAN, [((each.name,), each.last_full_scan / 1000) for each in full]
 
 
 _BY_STATE: Final = ("done", "pending", "failed")

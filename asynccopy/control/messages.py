@@ -100,8 +100,13 @@ class MirrorStatus(Struct, frozen=True):
     open_files: int = 0
     """Files left because they are still being written"""
     lag_seconds: float = 0.0
-    """How far the destination is behind the source: since when it may differ"""
+    """How far the destination is behind the source: since when it may differ. Where it is scanned, appends are not
+    counted before the next full scan; with ``watch`` off 0 once the copy is complete
+    """
     last_scan: int = 0
+    """When the last pass began that came to its end"""
+    last_full_scan: int = 0
+    """Likewise of those that listed everything"""
     next_scan: int = 0
     listing: bool = False
     """More files may still be found in the present pass"""
@@ -109,9 +114,9 @@ class MirrorStatus(Struct, frozen=True):
     files_per_second: float = 0.0
     eta_seconds: float | None = None
     bandwidth: float | None = None
-    """Bytes per second allowed now; None: no limit"""
+    """Bytes per second allowed now, the narrowest of its own limit, its endpoints' and the daemon's; None: no limit"""
     windows: tuple[str, ...] = ()
-    """The bandwidth's timetable as configured"""
+    """The bandwidth's timetable as configured, then those of its endpoints and the daemon, each line with its owner"""
     concurrency: int = 0
     """Ranges in flight allowed now"""
     in_flight: int = 0

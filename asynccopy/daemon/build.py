@@ -14,6 +14,7 @@ import msgspec
 from asynccopy.config import Config, MirrorConfig, split_place
 from asynccopy.daemon.events import Events
 from asynccopy.daemon.kept import Kept
+from asynccopy.daemon.limits import Common
 from asynccopy.errors import JournalError
 from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Executor
@@ -26,9 +27,10 @@ from asynccopy.mirror.rules import Rules
 from asynccopy.mirror.schedule import Cadence
 from asynccopy.mirror.selection import Selection
 from asynccopy.mirror.watch import Watcher
+from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.limited import Bandwidth, Share
-from asynccopy.storage.registry import Settings, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Settings, open_destination, open_source
 
 
 def ranges(config: Config) -> int:
@@ -68,16 +70,20 @@ def open_sides(
     mirror: MirrorConfig,
     bandwidths: tuple[Bandwidth | Share, ...] = (),
     asked: Callable[[float], None] | None = None,
+    namenodes: NameNodes | None = None,
 ) -> tuple[Source, Destination]:
-    """Both sides of a mirror; nothing is contacted yet. ``asked`` is told how long each request to a NameNode took.
+    """Both sides of a mirror; nothing is contacted yet. ``asked`` is told how long each request to a NameNode took;
+    ``namenodes``: shared by all mirrors of a daemon.
 
     Raises UsageError.
     """
     settings = Settings(concurrency=most_concurrency(mirror))
     url, reading = config.place(mirror.source)
-    source = open_source(url, msgspec.structs.replace(settings, **reading), bandwidths, latency=asked)
+    there = msgspec.structs.replace(settings, **reading)
+    source = open_source(url, there, bandwidths, latency=asked, namenodes=namenodes)
     url, writing = config.place(mirror.destination)
-    return source, open_destination(url, msgspec.structs.replace(settings, **writing), latency=STORE.observe)
+    there = msgspec.structs.replace(settings, **writing)
+    return source, open_destination(url, there, latency=STORE.observe, namenodes=namenodes)
 
 
 class _Witness:
@@ -102,33 +108,39 @@ def most_concurrency(mirror: MirrorConfig) -> int:
 
 
 class Builder:
-    """Makes mirrors that share what is to be shared: the bandwidth of the daemon, and of each endpoint."""
+    """Makes mirrors that share what is to be shared: the bandwidth of the daemon and of each endpoint, and
+    how much a NameNode is asked at once.
+    """
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._shared: dict[str, Bandwidth] = {}
+        self._common: dict[str, Common] = {}
+        self._namenodes = NameNodes()
 
     def pace(self, config: Config) -> None:
         """Let the shared bandwidths be what they are to be now."""
         now = datetime.now().astimezone()
         tables = {"": config.daemon.bandwidth} | {name: each.bandwidth for name, each in config.endpoints.items()}
         for name, table in tables.items():
-            rate = None if table is None else table.rate(now)
-            self._shared.setdefault(name, Bandwidth()).pace(rate)
+            owner = f"[endpoints.{name}]" if name else "[daemon]"
+            self._common.setdefault(name, Common(owner)).pace(table, now)
 
     def keep(self, config: Config, name: str) -> Kept:
         """A mirror, with nothing contacted yet. Raises UsageError."""
         mirror = config.mirrors[name]
         self.pace(config)
         own = Bandwidth()
-        shares = [self._shared[each].share(mirror.priority) for each in (*endpoints(config, mirror), "")]
+        portions = [self._common[each].share(mirror.priority) for each in (*endpoints(config, mirror), "")]
         witness = _Witness(self._events, name)
-        source, destination = open_sides(config, mirror, (own, *shares), witness.asked)
+        source, destination = open_sides(
+            config, mirror, (own, *(portion.share for portion in portions)), witness.asked, self._namenodes
+        )
         path = journal_path(config, name, source.url, destination.url)
         holder: list[Kept] = []
 
         def build(recipe: Recipe, reading: Source, writing: Destination, watch: Watch) -> Executor:
-            return inline(recipe, reading, writing, watch, holder[0].allowed)
+            holder[0].ranges = budget = Budget(recipe.concurrency)
+            return inline(recipe, reading, writing, watch, holder[0].allowed, budget)
 
         async def opened(order: Listed) -> Journal:
             journal = await open_journal(path, source.url, destination.url, order)
@@ -151,7 +163,7 @@ class Builder:
             name,
             watcher,
             own,
-            shares,
+            portions,
             mirror.bandwidth,
             most_concurrency(mirror),
             partial(_close, source, destination),

@@ -103,9 +103,11 @@ class Daemon:
                 await kept.aclose()
             if name not in self._next:
                 return
-            kept = self._next.pop(name)
+            former, kept = kept, self._next.pop(name)
             if kept is None:
                 del self._kept[name], self._running[name]
+            else:
+                kept.follow(former)
 
     def _make(self, config: Config, names: Iterable[str]) -> list[Kept]:
         """Mirrors that have not begun. Raises UsageError, and has made none then."""

@@ -20,12 +20,14 @@ from asynccopy.control.messages import (
     MirrorStatus,
     Scan,
 )
+from asynccopy.daemon.limits import Portion, narrowest
 from asynccopy.daemon.meter import Meter
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import Journal
 from asynccopy.journal.rows import Pass, Totals
 from asynccopy.mirror.watch import Watcher
-from asynccopy.storage.limited import Bandwidth, Share
+from asynccopy.storage.budget import Budget
+from asynccopy.storage.limited import Bandwidth
 from asynccopy.timetable import Timetable
 
 FLYING: Final = 50
@@ -46,7 +48,7 @@ class Kept:
         name: str,
         watcher: Watcher,
         bandwidth: Bandwidth,
-        shares: Sequence[Share],
+        portions: Sequence[Portion],
         timetable: Timetable | None,
         most: int,
         aclose: Callable[[], Awaitable[None]],
@@ -55,12 +57,14 @@ class Kept:
         self.name = name
         self.watcher = watcher
         self.bandwidth = bandwidth
-        self._shares = shares
+        self._portions = portions
         self.timetable = timetable
         self.most = most
         self.fair: Callable[[], int] = lambda: most
         self.aclose = aclose
         self._urls = urls
+        self.ranges = Budget(most)
+        """The ranges in flight of the present pass or the last one"""
         self._limit: float | UnsetType | None = UNSET
         self._ranges: int | UnsetType | None = UNSET
         self._meter = Meter()
@@ -72,12 +76,22 @@ class Kept:
         self._began = time.time()
         self.pace()
 
+    def follow(self, former: Kept) -> None:
+        """Go on where the one of the same name ends that it takes the place of: counters and throughput are a name's,
+        whatever becomes of the mirror. Not to be begun before.
+        """
+        past = self.watcher.past
+        past.add(former.watcher.past)
+        past.add(former.watcher.progress)
+        self._meter = former._meter
+        if self._urls == former._urls:  # else there is a first copy to come
+            self.watcher.completed = former.watcher.completed
+
     # --- limits ----------------------------------------------------------------------------------------------------
 
     def allowed(self) -> int:
         """Ranges in flight now: none where a rate is 0, except that a mirror that is to stop finds out by itself."""
-        held = self.bandwidth.held or any(share.held for share in self._shares)
-        if held and not self.watcher.stopping:
+        if self._holders() and not self.watcher.stopping:
             return 0
         own = self._ranges if isinstance(self._ranges, int) else self.most
         return max(1, min(own, self.fair()))
@@ -98,8 +112,8 @@ class Kept:
 
     def unlimit(self, timetable: Timetable | None, most: int, priority: int) -> None:
         """A new configuration has said how fast it may be."""
-        for share in self._shares:
-            share.weight = priority
+        for portion in self._portions:
+            portion.share.weight = priority
         self.timetable, self.most = timetable, most
         self.pace()
 
@@ -109,6 +123,14 @@ class Kept:
         if rate is UNSET:
             rate = None if self.timetable is None else self.timetable.rate(datetime.now().astimezone())
         self.bandwidth.pace(rate)
+
+    def _holders(self) -> list[str]:
+        """What lets nothing begin now, for people."""
+        own: list[str] = []
+        if self.bandwidth.held:
+            by_hand = self._limit is not UNSET
+            own = ["the limit that a person has set" if by_hand else f"the timetable of [mirrors.{self.name}]"]
+        return own + [f"the timetable of {portion.common.owner}" for portion in self._portions if portion.held]
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -146,7 +168,7 @@ class Kept:
     def status(self) -> MirrorStatus:
         watcher, totals, meter = self.watcher, self._totals, self._meter
         now, past = watcher.progress, watcher.past
-        copying = watcher.state == "copying"
+        copying, holders = watcher.state == "copying", self._holders()
         unmet = (totals.pending_files, totals.pending_bytes)
         all_files = totals.done_files + totals.pending_files + totals.failed_files
         return MirrorStatus(
@@ -154,8 +176,8 @@ class Kept:
             source=self._urls[0],
             destination=self._urls[1],
             state=watcher.state,
-            reason=watcher.reason,
-            watch=watcher.watching,
+            reason=f"paused by {' and '.join(holders)}" if copying and holders else watcher.reason,
+            watch="off" if watcher.rules.watch == "off" else watcher.watching,
             files=Counts(all_files, totals.done_files, totals.pending_files, totals.failed_files),
             bytes=Counts(
                 totals.done_bytes + totals.pending_bytes + totals.failed_bytes,
@@ -165,17 +187,18 @@ class Kept:
             ),
             failed=totals.failed_files,
             open_files=totals.open_files,
-            lag_seconds=max(0.0, time.time() - (watcher.equal_at or self._began)),
+            lag_seconds=self._lag(),
             last_scan=int(watcher.looked.last * 1000),
+            last_full_scan=int(watcher.looked.full * 1000),
             next_scan=int(watcher.next_scan * 1000) if watcher.state == "watching" else 0,
             listing=copying and not now.listing_done,
             bytes_per_second=meter.bytes_per_second,
             files_per_second=meter.files_per_second,
             eta_seconds=meter.eta(unmet[1], unmet[0]) if copying and any(unmet) else None,
-            bandwidth=0.0 if self.bandwidth.held else self.bandwidth.rate,
-            windows=() if self.timetable is None else self.timetable.windows,
+            bandwidth=narrowest(bool(holders), (self.bandwidth, *self._portions)),
+            windows=self._windows(),
             concurrency=self.allowed(),
-            in_flight=len(now.in_flight),
+            in_flight=self.ranges.taken,
             copied_files=past.copied_files + now.copied_files,
             copied_bytes=past.copied_bytes + now.copied_bytes,
             retries=past.retries + now.retries,
@@ -183,6 +206,15 @@ class Kept:
             completed=watcher.completed,
             deletions=self.deletions(),
         )
+
+    def _lag(self) -> float:
+        if self.watcher.rules.watch == "off" and self.watcher.looked.full:
+            return 0.0  # one copy was wanted, and it is there
+        return max(0.0, time.time() - (self.watcher.equal_at or self._began))
+
+    def _windows(self) -> tuple[str, ...]:
+        own = () if self.timetable is None else self.timetable.windows
+        return own + tuple(text for portion in self._portions for text in portion.common.texts)
 
     def deletions(self) -> Deletions:
         everything = self._gone + self._totals.done_files

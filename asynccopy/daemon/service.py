@@ -97,11 +97,13 @@ async def _tell(daemon: Daemon, webhooks: Webhooks, manager: ServiceManager) -> 
     while True:
         for status, failed_before in daemon.looks():
             mirror = daemon.config.mirrors.get(status.name)
-            if mirror is None or (failed_before is None and status.state != "failed"):
+            if mirror is None:
                 continue
-            vigil = vigils.setdefault(status.name, Vigil(mirror.lag_alert, failed_before))
+            vigil = vigils.setdefault(status.name, Vigil(mirror.lag_alert))
             vigil.lag = mirror.lag_alert  # a reload may have changed it
-            for notice in vigil.look(status, int(time.time() * 1000)):
+            if vigil.failed is None:
+                vigil.failed = failed_before
+            for notice in vigil.look(status, int(time.time() * 1000), read=failed_before is not None):
                 webhooks.tell(notice)
         manager.status(daemon.tell_status())
         await asyncio.sleep(LOOK)

@@ -93,9 +93,13 @@ def inline(
     destination: Destination,
     watch: Watch,
     allowed: Callable[[], int] | None = None,
+    ranges: Budget | None = None,
 ) -> Executor:
-    """Copies run on this very loop. ``allowed`` may lower the ranges in flight at any time."""
-    ranges, files = Budget(recipe.concurrency), Budget(recipe.concurrency)
+    """Copies run on this very loop. ``allowed`` may lower the ranges in flight at any time; ``ranges`` is of them, for
+    who wants to know how many there are.
+    """
+    files = Budget(recipe.concurrency)
+    ranges = Budget(recipe.concurrency) if ranges is None else ranges
     copying = copier(recipe, source, destination, watch, ranges)
     steering: Callable[[], Coroutine[None, None, None]] | None = None
     if recipe.steered:

@@ -20,8 +20,9 @@ from asynccopy.journal.passes import RETRY, begin_pass, note_pass
 from asynccopy.journal.reading import ORDERS, JournalReader
 from asynccopy.journal.rows import Kind, Listed, PageCount
 from asynccopy.journal.sqlite import execute_values
+from asynccopy.journal.uploads import upload_of
 from asynccopy.journal.vanishing import BATCH, drop_unseen, forget_revived, now, remove_files, remove_tree, vanish
-from asynccopy.model import BlockDigest, Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
+from asynccopy.model import Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 
 _CHANGED = """
 UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, state = 0, method = '',
@@ -53,8 +54,6 @@ END
 )
 _FINISH = "INSERT INTO finished VALUES {rows}"
 _FAILED = "UPDATE files SET state = 2, error_class = ?, error = ?, hint = ? WHERE id = ?"
-_UPLOAD = "SELECT upload_id, part_size, length, modification_time, file_id FROM uploads WHERE file = ?"
-_PARTS = "SELECT number, offset, size, etag, crc32c, blocks FROM parts WHERE file = ? ORDER BY number"
 _BEGIN_UPLOAD = """
 INSERT INTO uploads (file, upload_id, part_size, length, modification_time, file_id)
 SELECT id, ?, ?, ?, ?, ? FROM files WHERE id = ?
@@ -68,7 +67,6 @@ _Finished = tuple[int, int, int, int, str, str, str, str, int]
 T = TypeVar("T")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_decode_blocks = msgspec.msgpack.Decoder(tuple[BlockDigest, ...]).decode
 
 
 class Journal(JournalReader):
@@ -355,7 +353,7 @@ class Journal(JournalReader):
         if file_id not in self._uploading:
             return None
         # Through the writer: a begin_upload whose caller was cancelled may still be queued, and must not be missed.
-        return await self._database.write(lambda c: _upload(c, file_id))
+        return await self._database.write(lambda c: upload_of(c, file_id))
 
     async def begin_upload(self, file_id: int, upload: OpenUpload) -> None:
         """Record an upload before its first part is sent; it takes the place of a former one and its parts.
@@ -433,15 +431,3 @@ def _finish_upload(connection: sqlite3.Connection, rows: list[_Finished]) -> lis
         _DROP_UPLOAD, [row[:1] for row, was_applied in zip(rows, applied, strict=True) if was_applied]
     )
     return applied
-
-
-def _upload(connection: sqlite3.Connection, file_id: int) -> OpenUpload | None:
-    found = connection.execute(_UPLOAD, (file_id,)).fetchone()
-    if found is None:
-        return None
-    upload_id, part_size, *version = found
-    parts = tuple(
-        PartReceipt(number, offset, size, etag, crc32c, _decode_blocks(blocks))
-        for number, offset, size, etag, crc32c, blocks in connection.execute(_PARTS, (file_id,))
-    )
-    return OpenUpload(upload_id, part_size, FileVersion(*version), parts)

@@ -18,6 +18,7 @@ from asynccopy.journal.rows import (
     Directory,
     ErrorClass,
     Failure,
+    FormerLife,
     GoneFile,
     JobState,
     LedgerRow,
@@ -27,8 +28,9 @@ from asynccopy.journal.rows import (
     Totals,
 )
 from asynccopy.journal.sqlite import by_powers, with_values
-from asynccopy.journal.vanishing import below
-from asynccopy.model import Evidence, FileState, FileStatus, FileVersion
+from asynccopy.journal.uploads import upload_of
+from asynccopy.journal.vanishing import FILE, below
+from asynccopy.model import Evidence, FileState, FileStatus, FileVersion, OpenUpload
 
 LEDGER_PAGE = 1000
 GONE, STILL_OPEN = 4, 5
@@ -74,7 +76,14 @@ FROM (
 ORDER BY e.files DESC, e.error_class
 """
 _GONE = """
-SELECT id, path, length, modification_time, file_id, method, source_checksum, object_checksum, etag, gone_at FROM gone
+SELECT id, path, length, modification_time, file_id, method, source_checksum, object_checksum, etag, gone_at,
+    done_at
+FROM gone
+"""
+_FORMER = """
+SELECT path, length, modification_time, file_id, method, source_checksum, object_checksum, etag, done_at, until, why,
+    error_class, error
+FROM former WHERE path = ? ORDER BY id
 """
 _GONE_AFTER = _GONE + "WHERE id > ? ORDER BY id LIMIT ?"
 _GONE_OF = _GONE + "WHERE path = ? ORDER BY id"
@@ -211,6 +220,16 @@ class JournalReader:
         """What is known of one file; None when it was never met. A path that ends in ``/`` is an empty directory's."""
         return await self._reader.read(partial(_row, path=path))
 
+    async def upload_of(self, path: str) -> OpenUpload | None:
+        """The upload that has begun for a file and not ended, with its finished parts."""
+
+        def ask(connection: sqlite3.Connection) -> OpenUpload | None:
+            directory, _, name = path.rpartition("/")
+            found = connection.execute(FILE, (name, directory)).fetchone()
+            return None if found is None else upload_of(connection, *found)
+
+        return await self._reader.read(ask)
+
     async def is_live(self, path: str) -> bool:
         """Whether the source has the file, as far as is known, in whatever state."""
         return await self.row(path) is not None
@@ -230,6 +249,10 @@ class JournalReader:
     async def gone_of(self, path: str) -> list[GoneFile]:
         """The former files of this path that vanished and are not dealt with yet, the oldest first."""
         return await self._reader.read(lambda c: [_gone(row) for row in c.execute(_GONE_OF, (path,))])
+
+    async def former(self, path: str) -> list[FormerLife]:
+        """What the file of this path was before and how it failed, the oldest first, as far as it is still kept."""
+        return await self._reader.read(lambda c: [FormerLife(*row) for row in c.execute(_FORMER, (path,))])
 
     async def gone_count(self) -> tuple[int, int]:
         """Files and bytes among them of which an object is known; costs nothing."""
@@ -286,9 +309,9 @@ def _pending(connection: sqlite3.Connection, query: str, values: tuple[int, ...]
     ]
 
 
-def _gone(row: tuple[int, str, int, int, int, str, str, str, str, int]) -> GoneFile:
-    id, path, length, time, file_id, *evidence, gone_at = row
-    return GoneFile(id, path, FileVersion(length, time, file_id), Evidence(*evidence), gone_at)
+def _gone(row: tuple[int, str, int, int, int, str, str, str, str, int, int]) -> GoneFile:
+    id, path, length, time, file_id, *evidence, gone_at, done_at = row
+    return GoneFile(id, path, FileVersion(length, time, file_id), Evidence(*evidence), gone_at, done_at)
 
 
 def _some_done(connection: sqlite3.Connection, limit: int) -> list[PendingFile]:

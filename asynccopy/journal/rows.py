@@ -122,7 +122,8 @@ class GoneFile(Struct, frozen=True):
     """A file that the source has no longer, in the version that was last known.
 
     ``evidence.method`` "": that version was never proven. Then ``evidence.etag`` is that of a former version's object,
-    or "" when no object is known; an attempt that was cut short may have left one all the same.
+    or "" when no object is known; an attempt that was cut short may have left one all the same. ``done_at`` 0: never,
+    or an older release saw it go.
     """
 
     id: int
@@ -130,6 +131,27 @@ class GoneFile(Struct, frozen=True):
     version: FileVersion
     evidence: Evidence
     gone_at: int
+    done_at: int = 0
+
+
+class FormerLife(Struct, frozen=True):
+    """What a file was ``until`` then, and ``why`` no longer: changed, reopened (the evidence of this very version is
+    void), gone (from the source), forgotten (and its object is dealt with), or failed, with the class and message.
+    """
+
+    path: str
+    length: int
+    modification_time: int
+    file_id: int
+    method: str
+    source_checksum: str
+    object_checksum: str
+    etag: str
+    done_at: int
+    until: int
+    why: str
+    error_class: str
+    error: str
 
 
 class Pass(Struct, frozen=True):

@@ -17,9 +17,10 @@ BATCH = 1000
 """Files moved in one transaction, so that nobody who waits for the writer waits long."""
 
 _TO_GONE = """
-INSERT INTO gone (path, length, modification_time, file_id, method, source_checksum, object_checksum, etag, gone_at)
+INSERT INTO gone (path, length, modification_time, file_id, method, source_checksum, object_checksum, etag, done_at,
+    gone_at)
 SELECT CASE d.path WHEN '' THEN f.name ELSE d.path || '/' || f.name END, f.length, f.modification_time, f.file_id,
-    f.method, f.source_checksum, f.object_checksum, f.etag, ?
+    f.method, f.source_checksum, f.object_checksum, f.etag, f.done_at, ?
 FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory WHERE f.id IN (VALUES {rows})
 """
 _ONLY_FREE = " AND NOT EXISTS (SELECT 1 FROM uploads WHERE file = f.id)"
@@ -45,7 +46,7 @@ DELETE FROM directories
 WHERE id IN (VALUES {rows}) AND NOT EXISTS (SELECT 1 FROM files WHERE directory = directories.id)
 """
 _KEEP_WAITING = "UPDATE directories SET state = 3, after = '' WHERE id IN (VALUES {rows})"
-_FILE = """
+FILE = """
 SELECT f.id FROM directories AS d CROSS JOIN files AS f ON f.directory = d.id AND f.name = ? WHERE d.path = ?
 """
 # SQLite splits a path at its last "/" by cutting from its end all characters that it has besides "/".
@@ -106,7 +107,7 @@ def remove_files(connection: sqlite3.Connection, paths: Sequence[str]) -> list[s
     ids = []
     for path in paths:
         directory, _, name = path.rpartition("/")
-        ids += [file for (file,) in connection.execute(_FILE, (name, directory))]
+        ids += [file for (file,) in connection.execute(FILE, (name, directory))]
         if connection.execute(_IS_TREE, (path, *below(path))).fetchone()[0]:
             trees.append(path)
     vanish(connection, ids)

@@ -235,6 +235,25 @@ class TreeNamespace:
         self._change(path, grown)
         return self.close(path) if close else grown
 
+    def concat(self, path: str, sources: list[str]) -> None:
+        """Move the blocks of files to the end of another one, which keeps its id; the blocks keep their lengths."""
+        joined, target = b"", self._inodes[path]
+        lengths: list[int] = []
+        for at in (path, *sources):
+            inode = self._inodes[at]
+            joined += self.read(at, 0, inode.length)
+            lengths += [length for _, length in inode.blocks()]
+        for at in sources:
+            self.delete(at)
+        self._contents[path] = joined
+        length = len(joined)
+        self._change(
+            path,
+            target._replace(
+                length=length, visible_length=length, block_lengths=tuple(lengths), modification_time=self._tick()
+            ),
+        )
+
     def close(self, path: str) -> Inode:
         """The writer closes the file: the length becomes true, the modification time moves."""
         inode = self._inodes[path]

@@ -296,8 +296,6 @@ class OssSimulator(ObjectServer[OssRequest]):
         return Reply(200, xml.bucket_info(request.bucket_name, self.region, ZONE), XML)
 
     async def _list_objects(self, request: OssRequest, bucket: Bucket) -> Reply:
-        if request.query.get("delimiter"):
-            raise S3Error(501, "NotImplemented", "delimiter is not simulated")
         cut = page(bucket.keys(), request.query, 100)
         entries = [(key, bucket.objects[key]) for key in cut.keys]
         return Reply(200, xml.list_objects(request.bucket_name, request.query, cut, entries), XML)

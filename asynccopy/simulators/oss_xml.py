@@ -58,7 +58,7 @@ def list_objects(bucket: str, query: Mapping[str, str], page: Page, entries: lis
         tag("Prefix", _name(query.get("prefix", ""), query)),
         tag("StartAfter", _name(query.get("start-after", ""), query)),
         tag("MaxKeys", query.get("max-keys", 100)),
-        tag("KeyCount", len(entries)),
+        tag("KeyCount", len(entries) + len(page.prefixes)),
         _encoding(query),
         tag("IsTruncated", "true" if page.following else "false"),
     ]
@@ -70,6 +70,7 @@ def list_objects(bucket: str, query: Mapping[str, str], page: Page, entries: lis
         item = tag("Key", _name(key, query)) + tag("LastModified", stamp(stored.modified)) + tag("ETag", stored.etag)
         item += tag("Type", "Multipart" if "-" in stored.etag else "Normal") + tag("Size", stored.size)
         content.append(f"<Contents>{item}{tag('StorageClass', stored.headers['x-oss-storage-class'])}</Contents>")
+    content += [f"<CommonPrefixes>{tag('Prefix', _name(prefix, query))}</CommonPrefixes>" for prefix in page.prefixes]
     return document("ListBucketResult", *content, namespace="")
 
 

@@ -38,8 +38,8 @@ class S3Simulator(ObjectServer[Request]):
         max_copy: int = 5 << 30,
         **keeping: Unpack[Keeping],
     ) -> None:
-        """``weak``: a poor vendor that ignores checksum headers and a copy's condition, and makes a multipart ETag the
-        MD5 of the whole. ``max_copy``: the most bytes that one copying request takes.
+        """``weak``: a poor vendor that ignores checksum headers and the conditions of reads and copies, and makes a
+        multipart ETag the MD5 of the whole. ``max_copy``: the most bytes that one copying request takes.
         """
         super().__init__(buckets, min_part=min_part, max_parts=max_parts, max_copy=max_copy, **keeping)
         self.access_key = access_key
@@ -145,6 +145,8 @@ class S3Simulator(ObjectServer[Request]):
 
     async def _get_object(self, request: Request, bucket: Bucket) -> Reply:
         stored = self._object(request, bucket)
+        if not self._weak and request.header("If-Match").strip('"') not in ("", stored.etag.strip('"')):
+            raise S3Error(412, "PreconditionFailed", "At least one of the preconditions you specified did not hold.")
         headers = self._object_headers(request, stored)
         status, start, stop = 200, 0, stored.size
         if request.header("Range"):
@@ -159,8 +161,6 @@ class S3Simulator(ObjectServer[Request]):
 
     async def _list_objects(self, request: Request, bucket: Bucket) -> Reply:
         query = request.query
-        if query.get("delimiter"):
-            raise S3Error(501, "NotImplemented", "delimiter is not simulated")
         page = xml.page(bucket.keys(), query)
         url = query.get("encoding-type") == "url"
         entries = [(key, bucket.objects[key]) for key in page.keys]

@@ -54,18 +54,20 @@ def with_etag(document: bytes, etag: str) -> bytes:
 
 
 class Page(NamedTuple):
-    """The keys of one page, and the token of the next or ""."""
+    """The keys of one page, the token of the next or "", and the prefixes that a delimiter folded keys into."""
 
     keys: list[str]
     following: str
+    prefixes: Sequence[str] = ()
 
 
 def page(keys: Sequence[str], query: Mapping[str, str], default: int = 1000) -> Page:
-    """Cut a page out of the sorted keys, as ``prefix``, ``start-after``, ``continuation-token`` ``max-keys`` ask.
+    """Cut a page out of the sorted keys, as ``prefix``, ``delimiter``, ``start-after``, ``continuation-token``,
+    ``max-keys`` ask.
 
     ``default``: how many keys where none say.
     """
-    prefix = query.get("prefix", "")
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     start = bisect_left(keys, prefix)
     token = query.get("continuation-token")
     after = query.get("start-after", "")
@@ -74,18 +76,35 @@ def page(keys: Sequence[str], query: Mapping[str, str], default: int = 1000) -> 
             after = base64.urlsafe_b64decode(token).decode("utf-8", "surrogateescape")
         except ValueError:
             raise S3Error(400, "InvalidArgument", "The continuation token provided is incorrect") from None
+    elif after and delimiter:
+        raise S3Error(501, "NotImplemented", "delimiter with start-after is not simulated")
     if after:
-        start = max(start, bisect_right(keys, after))
+        folded = delimiter and after.endswith(delimiter) and after != prefix
+        start = max(start, _behind(keys, after) if folded else bisect_right(keys, after))
     limit = min(1000, _number(query, "max-keys", default))
-    chosen = []
-    for key in keys[start : start + limit + 1]:
-        if not key.startswith(prefix):
-            break
-        chosen.append(key)
-    if len(chosen) <= limit or not limit:
-        return Page(chosen[:limit], "")
-    last = chosen[limit - 1].encode("utf-8", "surrogateescape")
-    return Page(chosen[:limit], base64.urlsafe_b64encode(last).decode())
+    chosen: list[str] = []
+    prefixes: set[str] = set()
+    while start < len(keys) and len(chosen) <= limit and keys[start].startswith(prefix):
+        cut = keys[start].find(delimiter, len(prefix)) if delimiter else -1
+        if cut < 0:
+            chosen.append(keys[start])
+            start += 1
+        else:
+            chosen.append(keys[start][: cut + len(delimiter)])
+            prefixes.add(chosen[-1])
+            start = _behind(keys, chosen[-1])
+    following = ""
+    if len(chosen) > limit > 0:
+        last = chosen[limit - 1].encode("utf-8", "surrogateescape")
+        following = base64.urlsafe_b64encode(last).decode()
+    shown = chosen[:limit]
+    plain = [key for key in shown if key not in prefixes]
+    return Page(plain, following, [key for key in shown if key in prefixes])
+
+
+def _behind(keys: Sequence[str], prefix: str) -> int:
+    """Where the keys that begin so end."""
+    return bisect_left(keys, prefix[:-1] + chr(ord(prefix[-1]) + 1))
 
 
 def _number(query: Mapping[str, str], name: str, default: int) -> int:
@@ -106,7 +125,7 @@ def list_objects(
     content = [
         tag("Name", bucket),
         tag("Prefix", name(query.get("prefix", ""))),
-        tag("KeyCount", len(entries)),
+        tag("KeyCount", len(entries) + len(page.prefixes)),
         tag("MaxKeys", query.get("max-keys", 1000)),
         tag("IsTruncated", "true" if page.following else "false"),
     ]
@@ -119,6 +138,7 @@ def list_objects(
         if stored.checksum:
             item += tag("ChecksumAlgorithm", "CRC32C") + tag("ChecksumType", stored.checksum_type)
         content.append(f"<Contents>{item}{tag('Size', stored.size)}<StorageClass>STANDARD</StorageClass></Contents>")
+    content += [f"<CommonPrefixes>{tag('Prefix', name(prefix))}</CommonPrefixes>" for prefix in page.prefixes]
     return document("ListBucketResult", *content)
 
 

@@ -12,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -39,8 +40,11 @@ from asynccopy.simulators.webhdfs_messages import (
     within,
 )
 from asynccopy.simulators.webhdfs_snapshots import METHODS, snapshot_operations, snapshots_of
+from asynccopy.simulators.webhdfs_writing import METHODS as WRITING
+from asynccopy.simulators.webhdfs_writing import create, write_operations
 
 _XFER_PORT = 9866
+_METHODS = METHODS | WRITING
 
 
 class _DataNode:
@@ -110,6 +114,7 @@ class WebHdfsSimulator:
         }
         if isinstance(namespace, TreeNamespace):
             self._ops |= snapshot_operations(namespace, page_size)
+            self._ops |= {"CREATE": self._redirect_writer, **write_operations(namespace)}
         for op in (*lacks, *(() if batch_listing else ("LISTSTATUS_BATCH",))):
             del self._ops[op]
 
@@ -144,7 +149,7 @@ class WebHdfsSimulator:
         try:
             path, query = parse(request)
             op = query.op()
-            work = self._ops.get(op) if request.method == METHODS.get(op, "GET") else None
+            work = self._ops.get(op) if request.method == _METHODS.get(op, "GET") else None
             self.counts[op if work else "unknown"] += 1
             call = Call(op, request.method, path)
             call.action = pick(self.faults, call) if self.faults else None
@@ -197,14 +202,22 @@ class WebHdfsSimulator:
         holders = [node for node in self._holders(inode, offset) if node.xfer_address not in excluded]
         if not holders:
             raise io_error("No active and not excluded nodes contain this block")
+        return self._location(path, query, holders[0], ("user.name", "delegation", "length", "offset"))
+
+    def _redirect_writer(self, path: str, query: Query) -> Reply:
+        """Send the writer of CREATE to a DataNode, which one in turn. Nothing is looked at: the DataNode will."""
+        node = self._datanodes[self.counts["CREATE"] % len(self._datanodes)]
+        return self._location(path, query, node, ("user.name", "delegation", "overwrite", "createparent", "blocksize"))
+
+    def _location(self, path: str, query: Query, node: _DataNode, names: Collection[str]) -> Reply:
         plain = query.get("noredirect", "").lower() == "true"
-        carried = {name: query[name] for name in ("user.name", "delegation", "length", "offset") if name in query}
-        carried = {"op": op, **carried, "namenoderpcaddress": self._namenode.address}
+        carried = {name: query[name] for name in names if name in query}
+        carried = {"op": query.op(), **carried, "namenoderpcaddress": self._namenode.address}
         # java.net.URI normalises to NFC when it writes a URL in ASCII. Whether the JSON form
         # is spared is not known: the harsher reading.
         composed = unicodedata.normalize("NFC", path)
         escaped = location_path(composed, ascii_only=not plain)
-        location = f"http://{holders[0].server.address}{ROOT}{escaped}?{urlencode(carried)}"
+        location = f"http://{node.server.address}{ROOT}{escaped}?{urlencode(carried)}"
         if plain:
             return json({"Location": location})
         return Reply(307, headers={"Location": location})
@@ -284,6 +297,9 @@ class WebHdfsSimulator:
                 "GETFILECHECKSUM": self._get_file_checksum,
             }
             work = works.get(op) if request.method == "GET" else None
+            tree = self.namespace
+            if op == "CREATE" and request.method == "PUT" and isinstance(tree, TreeNamespace):
+                work = partial(create, tree, request)
             if work is None:
                 raise illegal(f"Invalid operation {op}")
             self.counts[f"{op}@DataNode"] += 1

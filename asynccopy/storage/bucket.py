@@ -39,7 +39,7 @@ def split_url(url: str, scheme: str, limits: UploadLimits, credentials: str) -> 
     """
     given, found, rest = url.partition("://")
     if not found or given != scheme:
-        raise UsageError(f"the destination must be a URL like {scheme}://bucket/prefix")
+        raise UsageError(f"give a URL like {scheme}://bucket/prefix")
     bucket, _, prefix = rest.partition("/")
     if "@" in bucket:
         raise UsageError(f"an {scheme}:// URL must not carry credentials", hint=credentials)
@@ -78,10 +78,7 @@ class Bucket(ABC):
         """Find out by an upload to this key that is always aborted, so that nothing is ever visible."""
 
     async def check(self) -> Capabilities:
-        try:
-            await self._look()
-        except SendAgain:
-            await self._look()
+        await look(self._requests, self._dialect, self.url, self.prefix)
         try:
             await self._sweep(self.prefix + PROBE_KEY)
             self._capabilities = await self._probe(self.prefix + PROBE_KEY)
@@ -108,22 +105,6 @@ class Bucket(ABC):
         for key, upload_id in left:
             if key == probed:
                 await abort(self._requests, key, upload_id)
-
-    async def _look(self) -> None:
-        """Read one entry of the listing. A HEAD of the bucket would not say why it is refused."""
-        query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.prefix)]
-        where = f"{self.url} at {self._requests.origin}"
-        try:
-            response = await self._requests.request("GET", None, query)
-        except (NotFound, Refused) as error:
-            raise WrongServer(f"{where}: no {self._dialect.store} store answers: {error}") from error
-        except NotThere as error:
-            raise NotThere(f"{where}: the bucket {self._requests.bucket} does not exist", hint=error.hint) from error
-        except PermissionDenied as error:
-            raise CredentialsRefused(
-                f"{where}: {error}", hint=f"the access key needs {self._dialect.reading}"
-            ) from error
-        read_page(response.body, where)
 
     # --- objects -------------------------------------------------------------------------------------------------
 
@@ -232,6 +213,33 @@ class Bucket(ABC):
 
     async def aclose(self) -> None:
         await self._requests.aclose()
+
+
+async def look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+    """Prove in one try that a bucket can be listed, and tell whether it has keys that begin so.
+
+    Sent again only where the refusal itself taught us better. Raises Unreachable, CredentialsRefused, WrongServer,
+    NotThere (no such bucket).
+    """
+    try:
+        return await _look(client, dialect, url, prefix)
+    except SendAgain:
+        return await _look(client, dialect, url, prefix)
+
+
+async def _look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+    """Read one entry of the listing. A HEAD of the bucket would not say why it is refused."""
+    query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)]
+    where = f"{url} at {client.origin}"
+    try:
+        response = await client.request("GET", None, query)
+    except (NotFound, Refused) as error:
+        raise WrongServer(f"{where}: no {dialect.store} store answers: {error}") from error
+    except NotThere as error:
+        raise NotThere(f"{where}: the bucket {client.bucket} does not exist", hint=error.hint) from error
+    except PermissionDenied as error:
+        raise CredentialsRefused(f"{where}: {error}", hint=f"the access key needs {dialect.reading}") from error
+    return bool(read_page(response.body, where).objects)
 
 
 def gone(error: AsyncCopyError) -> UploadGone:

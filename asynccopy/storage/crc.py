@@ -16,7 +16,7 @@ from asynccopy.model import PartReceipt
 
 CASTAGNOLI: Final = 0x82F63B78
 """The polynomial of CRC-32C, reflected."""
-_ECMA: Final = 0xC96C5795D7870F42
+ECMA: Final = 0xC96C5795D7870F42
 """The polynomial of CRC-64/XZ, which OSS calls crc64ecma, reflected."""
 
 crc64: Callable[..., int] = xz
@@ -58,5 +58,5 @@ def joined_crc64(parts: Sequence[PartReceipt]) -> int | None:
         crc = part.crc64
         if crc is None:
             return None
-        whole = joined(whole, crc, part.size, _ECMA)
+        whole = joined(whole, crc, part.size, ECMA)
     return whole

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from asynccopy.errors import NotFound, ServerTrouble, UploadGone
-from asynccopy.model import PartReceipt
+from asynccopy.model import ObjectMeta, PartReceipt
 from asynccopy.storage.documents import Completion
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import Reader
@@ -74,6 +74,10 @@ class Requests(Protocol):
         """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
         ...
 
+    async def head(self, key: str) -> ObjectMeta | None:
+        """The object as the store describes it now, None when there is none."""
+        ...
+
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
         ...
@@ -97,6 +101,8 @@ class Dialect(Struct, frozen=True):
     """Does that go for the token of a listing's next page, too?"""
     most_copied: int
     """Bytes that one request copies."""
+    ranged: Headers
+    """What goes with a Range so that it means what it does elsewhere."""
     reading: str
     """The action that listing takes, and those that writing takes: an operator grants them by name."""
     writing: str

@@ -100,9 +100,25 @@ def read_upload_id(body: bytes, subject: str) -> str:
     return upload_id
 
 
+class Level(Struct, frozen=True):
+    """One page of one level of keys: its objects, the prefixes that keys further down begin with, the next token."""
+
+    objects: list[ObjectMeta]
+    prefixes: list[str]
+    after: str | None
+
+
 def read_page(
     body: bytes, subject: str, decode: Callable[[str], str] = unquote_plus, *, encoded_token: bool = False
 ) -> ObjectPage:
+    """As ``read_level``, of an answer to a request without a delimiter."""
+    level = read_level(body, subject, decode, encoded_token=encoded_token)
+    return ObjectPage(level.objects, level.after)
+
+
+def read_level(
+    body: bytes, subject: str, decode: Callable[[str], str] = unquote_plus, *, encoded_token: bool = False
+) -> Level:
     """One ListObjectsV2 answer. Keys are decoded when the store says that it encoded them, else taken as they are.
 
     ``encoded_token``: so is the token of the next page.
@@ -118,12 +134,14 @@ def read_page(
         )
         for entry in root.iterfind("Contents")
     ]
+    found = [entry.findtext("Prefix") or "" for entry in root.iterfind("CommonPrefixes")]
+    prefixes = [decode(prefix) for prefix in found] if encoded else found
     if root.findtext("IsTruncated") != "true":
-        return ObjectPage(objects, None)
+        return Level(objects, prefixes, None)
     after = root.findtext("NextContinuationToken")
     if not after:
         raise WrongServer(f"{subject}: the listing goes on but names no token")
-    return ObjectPage(objects, decode(after) if encoded and encoded_token else after)
+    return Level(objects, prefixes, decode(after) if encoded and encoded_token else after)
 
 
 def read_uploads(

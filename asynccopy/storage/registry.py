@@ -6,12 +6,20 @@ import getpass
 import os
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
+from asynccopy.storage.pool import Origin
+
+if TYPE_CHECKING:
+    from asynccopy.storage.oss.settings import OssSettings
+    from asynccopy.storage.s3.settings import S3Settings
+    from asynccopy.storage.webhdfs.allowance import Allowance
+    from asynccopy.storage.webhdfs.client import WebHdfsClient
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
@@ -55,36 +63,55 @@ class Place(Struct, frozen=True):
     settings: Settings
 
 
+class NameNodes:
+    """Has the sides that are opened with it share what each NameNode bears: one serves them all, and the cluster."""
+
+    def __init__(self) -> None:
+        self._allowances: dict[Origin, Allowance] = {}
+
+    def join(self, client: WebHdfsClient) -> None:
+        shared = self._allowances.setdefault(client.namenode, client.allowance)
+        shared.widen(client.allowance.most)
+        client.share(shared)
+
+
 def open_source(
     url: str,
     settings: Settings,
     bandwidths: Sequence[Bandwidth | Share] = (),
     *,
     latency: Latency | None = None,
+    namenodes: NameNodes | None = None,
 ) -> Source:
     """The Source that a URL names; nothing is contacted yet. Raises UsageError.
 
     ``bandwidths``: what its reads share with others, beside the settings' own. ``latency`` is told how long each
-    request to the NameNode took.
+    request to the NameNode or the store took.
     """
     scheme = _scheme(url)
     if scheme in ("webhdfs", "swebhdfs"):
-        source = _webhdfs(url, scheme, settings, latency)
+        source = _webhdfs(url, scheme, settings, latency, namenodes)
     elif scheme == "file":
         from asynccopy.storage.local.source import LocalSource
 
         source = LocalSource(url)
-    elif scheme in ("s3", "oss"):
-        raise UsageError(
-            f"{url}: {scheme}:// cannot be a source yet", hint="sources are webhdfs://, file:// and plain paths"
-        )
+    elif scheme == "s3":
+        from asynccopy.storage.s3.source import S3Source
+
+        source = S3Source(url, settings=_s3_settings(settings), latency=latency)
+    elif scheme == "oss":
+        from asynccopy.storage.oss.source import OssSource
+
+        source = OssSource(url, settings=_oss_settings(settings), latency=latency)
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
     return LimitedSource(source, (*own, *bandwidths)) if own or bandwidths else source
 
 
-def open_destination(url: str, settings: Settings, *, latency: Latency | None = None) -> Destination:
+def open_destination(
+    url: str, settings: Settings, *, latency: Latency | None = None, namenodes: NameNodes | None = None
+) -> Destination:
     """The Destination that a URL names; nothing is contacted yet. ``latency`` is told of requests to a store.
 
     Raises UsageError.
@@ -99,9 +126,7 @@ def open_destination(url: str, settings: Settings, *, latency: Latency | None = 
 
         return LocalDestination(url)
     if scheme in ("webhdfs", "swebhdfs"):
-        raise UsageError(
-            f"{url}: HDFS cannot be a destination yet", hint="destinations are s3://, oss://, file:// and plain paths"
-        )
+        return _webhdfs_destination(url, scheme, settings, latency, namenodes)
     raise _unknown(url, scheme)
 
 
@@ -118,10 +143,33 @@ def _unknown(url: str, scheme: str) -> UsageError:
     return UsageError(f"{url}: unknown scheme {scheme}://", hint=f"known are {_KNOWN}")
 
 
-def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None) -> Source:
-    from asynccopy.storage.pool import Origin
+def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None) -> Source:
     from asynccopy.storage.webhdfs.source import WebHdfsSource
 
+    origin, root = _namenode(url, scheme)
+    source = WebHdfsSource(origin, root, _hdfs_user(settings), connections=_connections(settings), latency=latency)
+    if namenodes is not None:
+        namenodes.join(source.client)
+    return source
+
+
+def _webhdfs_destination(
+    url: str, scheme: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None
+) -> Destination:
+    from asynccopy.storage.webhdfs.destination import WebHdfsDestination
+
+    origin, root = _namenode(url, scheme)
+    if "," in root:  # CONCAT, which joins parts, has no way to write one
+        raise UsageError(f"{url}: no comma in an HDFS destination", hint="choose another directory")
+    user, connections = _hdfs_user(settings), _connections(settings)
+    destination = WebHdfsDestination(origin, root, user, connections=connections, latency=latency)
+    if namenodes is not None:
+        namenodes.join(destination.client)
+    return destination
+
+
+def _namenode(url: str, scheme: str) -> tuple[Origin, str]:
+    """The NameNode and the absolute path on it, "" for ``/``. Raises UsageError."""
     # Not urlsplit: an HDFS path may hold ? and #, and it is written as it is, as in `hdfs dfs`.
     authority, _, path = url[len(scheme) + 3 :].partition("/")
     if "@" in authority:
@@ -136,53 +184,59 @@ def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None)
     components = [component for component in path.split("/") if component]
     if "." in components or ".." in components:
         raise UsageError(f"{url}: . and .. are no HDFS names")
-    origin = Origin("https" if secure else "http", match["six"] or match["host"], port)
     root = "/" + "/".join(components) if components else ""
-    user = settings.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
-    return WebHdfsSource(origin, root, user, connections=max(16, 2 * settings.concurrency), latency=latency)
+    return Origin("https" if secure else "http", match["six"] or match["host"], port), root
+
+
+def _hdfs_user(settings: Settings) -> str:
+    return settings.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
+
+
+def _connections(settings: Settings) -> int:
+    return max(16, 2 * settings.concurrency)
 
 
 def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
+
+    return S3Destination(url, settings=_s3_settings(settings), capabilities=settings.capabilities, latency=latency)
+
+
+def _s3_settings(settings: Settings) -> S3Settings:
     from asynccopy.storage.s3.settings import S3Settings
 
     addressing = settings.s3_addressing or "auto"
     if addressing not in ("auto", "path", "virtual"):
         raise UsageError(f"addressing {addressing!r}: must be auto, path or virtual")
-    return S3Destination(
-        url,
-        settings=S3Settings.from_environment(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            addressing=addressing,  # type: ignore[arg-type]  # checked above
-            sign_payload=settings.sign_payload,
-            connections=max(16, 2 * settings.concurrency),
-        ),
-        capabilities=settings.capabilities,
-        latency=latency,
+    return S3Settings.from_environment(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        addressing=addressing,  # type: ignore[arg-type]  # checked above
+        sign_payload=settings.sign_payload,
+        connections=_connections(settings),
     )
 
 
 def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.oss.destination import OssDestination
+
+    return OssDestination(url, settings=_oss_settings(settings), capabilities=settings.capabilities, latency=latency)
+
+
+def _oss_settings(settings: Settings) -> OssSettings:
     from asynccopy.storage.oss.settings import ObjectOptions, OssSettings
 
-    return OssDestination(
-        url,
-        settings=OssSettings.from_environment(
-            endpoint=settings.oss_endpoint,
-            region=settings.oss_region,
-            custom_domain=settings.oss_custom_domain,
-            objects=ObjectOptions(
-                storage_class=settings.oss_storage_class,
-                encryption=settings.oss_encryption,
-                kms_key=settings.oss_kms_key,
-                forbid_overwrite=settings.oss_forbid_overwrite,
-                tags=settings.oss_tags,
-                metadata=settings.oss_metadata,
-            ),
-            connections=max(16, 2 * settings.concurrency),
+    return OssSettings.from_environment(
+        endpoint=settings.oss_endpoint,
+        region=settings.oss_region,
+        custom_domain=settings.oss_custom_domain,
+        objects=ObjectOptions(
+            storage_class=settings.oss_storage_class,
+            encryption=settings.oss_encryption,
+            kms_key=settings.oss_kms_key,
+            forbid_overwrite=settings.oss_forbid_overwrite,
+            tags=settings.oss_tags,
+            metadata=settings.oss_metadata,
         ),
-        capabilities=settings.capabilities,
-        latency=latency,
+        connections=_connections(settings),
     )

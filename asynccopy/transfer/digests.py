@@ -1,4 +1,7 @@
-"""Digests of a stream: the store's CRC-32C, and what HDFS's own file checksum is made of. Pure.
+"""Digests of a stream: the store's CRC-32C, and what the source's own checksum is made of. Pure.
+
+An object of S3 has a CRC-32C, which is computed anyway, one of OSS a CRC-64.
+
 
 HDFS keeps a CRC of every 512 bytes (``bytes_per_crc``). GETFILECHECKSUM answers MD5-of-MD5-of-CRC: per block the MD5
 of its CRCs, big-endian; of the file the MD5 of the block MD5s, zero-padded to the smallest 32 * 2^k >= 16 * blocks
@@ -17,6 +20,8 @@ from itertools import accumulate
 from msgspec import Struct
 
 from asynccopy.model import BlockDigest, ByteRange, FileChecksum, PartReceipt
+from asynccopy.storage.crc import ECMA, crc64
+from asynccopy.storage.crc import joined as joined_crc
 from asynccopy.transfer.crc import crc32_chunks, crc32c, crc32c_chunks, joined
 
 _ALGORITHM = re.compile(r"MD5-of-(\d+)MD5-of-(\d+)(CRC32C?)")
@@ -66,20 +71,38 @@ class Layout(Struct, frozen=True):
 _from = range
 
 
+CRC64 = Layout(0, 0, "CRC64")
+"""No blocks: the CRC-64 of the whole, as OSS keeps it."""
+
+
 class PartDigests:
     """The digests of one part, fed with its bytes in order.
 
-    ``layout`` None computes the CRC-32C only. Bytes of a block that lies wholly in the part go into a running MD5; of a
-    block that the part only touches, the raw CRCs are kept (4 bytes per chunk), for the other part's to be joined to.
+    ``layout`` None computes the CRC-32C only, ``CRC64`` that and the CRC-64. Bytes of a block that lies wholly in the
+    part go into a running MD5; of a block that the part only touches, the raw CRCs are kept (4 bytes per chunk), for
+    the other part's to be joined to.
     """
 
-    __slots__ = ("_block", "_blocks", "_chunk_crcs", "_done", "_left", "_md5", "_raw", "_rest", "_size", "crc32c")
+    __slots__ = (
+        "_block",
+        "_blocks",
+        "_chunk_crcs",
+        "_crc64",
+        "_done",
+        "_left",
+        "_md5",
+        "_raw",
+        "_rest",
+        "_size",
+        "crc32c",
+    )
 
     def __init__(self, range: ByteRange, length: int, layout: Layout | None) -> None:
         self.crc32c = 0
         self._done: list[BlockDigest] = []
         self._size = 0
-        if layout is None:
+        self._crc64 = None if layout != CRC64 else 0
+        if layout is None or layout == CRC64:
             return
         self._size = layout.bytes_per_crc
         self._chunk_crcs = crc32c_chunks if layout.crc == "CRC32C" else crc32_chunks
@@ -99,6 +122,8 @@ class PartDigests:
         """
         if not self._size:
             self.crc32c = crc32c(data, self.crc32c)
+            if self._crc64 is not None:
+                self._crc64 = crc64(data, self._crc64)
             return
         while length := len(data):
             if self._block is None:
@@ -135,7 +160,9 @@ class PartDigests:
             self._next_block()
 
     def blocks(self) -> tuple[BlockDigest, ...]:
-        """What is known of each block, once the whole part was fed."""
+        """What is known of each block, once the whole part was fed. A CRC-64 is as that of a piece of one block."""
+        if self._crc64 is not None:
+            return (BlockDigest(0, False, self._crc64.to_bytes(8, "big")),)
         return tuple(self._done)
 
 
@@ -147,8 +174,12 @@ def _pieces(range: ByteRange, length: int, layout: Layout) -> Iterator[tuple[int
         yield index, start >= first and end <= after, min(end, after) - max(start, first)
 
 
-def file_checksum(receipts: Sequence[PartReceipt], length: int, layout: Layout) -> FileChecksum:
-    """HDFS's checksum of the whole file from the digests of all its parts, ascending."""
+def file_checksum(receipts: Sequence[PartReceipt], length: int, layout: Layout | None) -> FileChecksum:
+    """The source's checksum of the whole file from the digests of all its parts, ascending: HDFS's, or a CRC."""
+    if layout is None:
+        return FileChecksum("CRC32C", f"{joined_crc32c(receipts):08x}")
+    if layout == CRC64:
+        return FileChecksum("CRC64", f"{_joined_crc64(receipts):016x}")
     if length == 0:
         return FileChecksum("MD5-of-0MD5-of-0CRC32", hashlib.md5(bytes(32), usedforsecurity=False).hexdigest())
     md5s: list[bytes] = []
@@ -171,6 +202,14 @@ def file_checksum(receipts: Sequence[PartReceipt], length: int, layout: Layout) 
     value = hashlib.md5(b"".join(md5s).ljust(padded, b"\0"), usedforsecurity=False).hexdigest()
     per_block = 0 if len(md5s) == 1 else layout.block_size // layout.bytes_per_crc
     return FileChecksum(f"MD5-of-{per_block}MD5-of-{layout.bytes_per_crc}{layout.crc}", value)
+
+
+def _joined_crc64(receipts: Sequence[PartReceipt]) -> int:
+    whole = 0
+    for receipt in receipts:
+        for digest in receipt.blocks:
+            whole = joined_crc(whole, int.from_bytes(digest.digest, "big"), receipt.size, ECMA)
+    return whole
 
 
 def joined_crc32c(receipts: Sequence[PartReceipt]) -> int:

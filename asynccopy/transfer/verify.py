@@ -13,7 +13,7 @@ from asynccopy.storage.http import BUFFER
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.crc import crc32c
-from asynccopy.transfer.digests import Layout, PartDigests, file_checksum, joined_crc32c
+from asynccopy.transfer.digests import CRC64, Layout, PartDigests, file_checksum, joined_crc32c
 
 
 class Prover:
@@ -38,11 +38,14 @@ class Prover:
         self._policy = policy
         self._noticed = noticed
         self._chunking = (512, "CRC32C")  # as the last answer of this cluster said
+        self._whole: Layout | None = None  # the same of a source without blocks
 
     def layout(self, status: FileStatus) -> Layout | None:
-        """How to digest this file while it streams; None when the source's checksum will not be asked for."""
-        if self._verify != "checksum" or status.block_size <= 0:
+        """How to digest this file while it streams; None where the CRC-32C will do."""
+        if self._verify != "checksum":
             return None
+        if status.block_size <= 0:
+            return self._whole
         return Layout(status.block_size, *self._chunking)
 
     # --- source --------------------------------------------------------------------------------------------------
@@ -50,15 +53,16 @@ class Prover:
     async def prove_source(self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None) -> str:
         """The source's checksum of the file that was read, "" where it has none or none is wanted.
 
-        HDFS's checksum, asked for after the last byte was read, is of what the file holds then. Of a file that one
+        The checksum, asked for after the last byte was read, is of what the file holds then. Of a file that one
         range brought, it proves that nothing was replaced, appended or cut meanwhile, and the version need not be
-        looked up: half of what small files ask of the NameNode. Several ranges might be of several versions. Raises
-        SourceChanged when the file is not the version that was listed, ChecksumMismatch when the stream differs.
+        looked up: half of what small files ask of the NameNode or the store. Several ranges might be of several
+        versions. Raises SourceChanged when the file is not the version that was listed, ChecksumMismatch when the
+        stream differs.
         """
         if self._verify == "none" or status.is_directory:
             return ""
         theirs, proven = None, False
-        if layout is not None:
+        if self._verify == "checksum":
             theirs = await self._source.checksum(status.path)
             proven = theirs is not None and theirs.value == file_checksum(receipts, status.length, layout).value
             if proven and len(receipts) == 1:
@@ -66,31 +70,37 @@ class Prover:
         now = await self._source.status(status.path)
         if now.version != status.version or now.is_directory:
             raise SourceChanged(f"{status.path}: changed while it was being copied")
-        if theirs is None or layout is None:
+        if theirs is None:
             return ""
         if not proven and not await self._equal_otherwise(status, receipts, layout, theirs):
-            raise ChecksumMismatch(f"{status.path}: the bytes read do not have the checksum that HDFS keeps ({theirs})")
+            raise ChecksumMismatch(
+                f"{status.path}: the bytes read do not have the checksum that the source keeps ({theirs})"
+            )
         return str(theirs)
 
     async def _equal_otherwise(
-        self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout, theirs: FileChecksum
+        self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None, theirs: FileChecksum
     ) -> bool:
         actual = await self._actual_layout(status, layout, theirs)
-        if actual == layout:
+        if actual == layout and (actual != CRC64 or all(receipt.blocks for receipt in receipts)):
             return False
-        # The same bytes have another checksum when HDFS cuts them differently: they are read once more, for it only.
+        # The same bytes have another checksum when HDFS cuts them differently, and no CRC-64 was computed before the
+        # first object told one, nor of parts that an earlier run sent: they are read once more, for it only.
         again = await self._digest_source(status, actual)
         same = file_checksum([again], status.length, actual).value == theirs.value
         return same and again.crc32c == joined_crc32c(receipts)
 
-    async def _actual_layout(self, status: FileStatus, layout: Layout, theirs: FileChecksum) -> Layout:
-        """How HDFS really cuts the file: chunk size and polynomial by its answer, blocks as they are (CONCAT makes
-        unequal ones).
+    async def _actual_layout(self, status: FileStatus, layout: Layout | None, theirs: FileChecksum) -> Layout | None:
+        """What the checksum is really made of: a CRC, or as HDFS cuts the file: chunk size and polynomial by its
+        answer, blocks as they are (CONCAT makes unequal ones).
         """
-        actual = layout.of(theirs)
+        if theirs.algorithm in ("CRC32C", "CRC64"):
+            self._whole = CRC64 if theirs.algorithm == "CRC64" else None
+            return self._whole
+        actual = None if layout is None else layout.of(theirs)
         if actual is None:
             raise Refused(
-                f"{status.path}: HDFS keeps a checksum that cannot be compared ({theirs.algorithm})",
+                f"{status.path}: the source keeps a checksum that cannot be compared ({theirs.algorithm})",
                 hint="copy such files with --verify size",
             )
         self._chunking = (actual.bytes_per_crc, actual.crc)

@@ -281,6 +281,43 @@ def test_a_reload_changes_adds_removes_and_rebuilds(place: Place, reload: Reload
     assert "configuration: mirror m: bandwidth\n" in place.ask("events").out
 
 
+def test_what_is_counted_outlives_a_rebuild(place: Place) -> None:
+    receiver = Receiver()
+    webhook = f'[webhooks.w]\nurl = "{receiver.url}"\n'
+    try:
+        place.fill(3, 1000)
+        place.start(place.mirror(), webhook)
+        place.service.until(lambda status: equal(status) and status["copied_files"] == 3)
+        eventually(lambda: receiver.has("completion", "m", over=True))
+        place.fill(2, 1000, "later.log")
+        place.service.until(lambda status: equal(status) and status["copied_files"] == 5)
+        receiver.told.clear()
+        place.write(place.mirror(exclude=["**/*.tmp"]), webhook)
+        assert place.ask("reload").out == "mirror m: exclude: begun anew\n"
+        place.fill(1, 1000, "last")
+        status = place.service.until(lambda status: equal(status) and status["files"]["done"] == 6)
+        assert (status["copied_files"], status["copied_bytes"]) == (6, 6000)
+        assert [each.kind for each in place.client.detail("m").scans].count("first") == 2
+        time.sleep(6.0)  # longer than from one look to the next
+        assert receiver.told == []
+        place.write(place.mirror(destination=str(place.folder / "elsewhere")), webhook)
+        place.ask("reload")
+        eventually(lambda: receiver.has("completion", "m", over=True))  # that one is another first copy
+    finally:
+        receiver.close()
+
+
+def test_a_mirror_that_is_not_watched_does_not_lag(place: Place) -> None:
+    place.fill(2, 1000)
+    place.start(place.mirror(watch="off"))
+    place.service.until(lambda status: equal(status) and status["files"]["done"] == 2)
+    place.service.kill()
+    place.fill(1, 1000, "later")
+    place.again()
+    status = place.service.until(lambda status: status["state"] == "watching")
+    assert (status["watch"], status["lag_seconds"], status["files"]["done"]) == ("off", 0, 2)
+
+
 def test_a_reload_does_not_drop_what_is_in_flight(place: Place) -> None:
     place.fill(1, 12 * MIB)
     place.start(place.mirror(bandwidth="2MiB/s"))
@@ -438,6 +475,23 @@ def test_a_pause_in_the_timetable_begins_nothing_and_breaks_nothing(place: Place
     status = place.service.until(lambda status: equal(status) and status["files"]["done"] == 22, 20)
     assert status["retries"] == 0
     assert place.is_equal()
+
+
+def test_who_else_limits_it_is_told(place: Place) -> None:
+    place.fill(3, 1000)
+    mirror = place.mirror(bandwidth="3MiB/s")
+    place.start(mirror, daemon='bandwidth = ["00:00-24:00 = pause"]')
+    status = place.service.until(lambda status: status["state"] == "copying")
+    assert status["reason"] == "paused by the timetable of [daemon]"
+    assert (status["bandwidth"], status["concurrency"], status["files"]["done"]) == (0, 0, 0)
+    assert status["windows"] == ["[daemon] 00:00-24:00 = pause"]
+    place.write(mirror, daemon='bandwidth = "2MiB/s"')
+    place.ask("reload")
+    status = place.service.until(lambda status: equal(status) and status["files"]["done"] == 3)
+    assert (status["bandwidth"], status["reason"], status["windows"]) == (2 * MIB, "", ["[daemon] 2MiB/s"])
+    place.write(mirror, daemon='bandwidth = "9MiB/s"')
+    place.ask("reload")
+    place.service.until(lambda status: status["bandwidth"] == 3 * MIB)
 
 
 def test_a_shared_bandwidth_goes_by_priority(place: Place) -> None:

@@ -151,7 +151,7 @@ async def test_an_opened_mirror_shows_everything_and_only_it_is_asked_for(site: 
 
 
 async def test_names_and_messages_with_markup_are_text(site: Site) -> None:
-    site.daemon.mirrors["logs"] = replace(site.daemon.mirrors["logs"], reason=EVIL, source=f"hdfs://{EVIL}")
+    site.daemon.mirrors["logs"] = replace(site.daemon.mirrors["logs"], reason=EVIL, source=f"webhdfs://{EVIL}")
     page = await site.visit("#logs")
     logs = page.get_by_label("Mirror logs")
     await expect(logs.locator(".reason")).to_have_text(EVIL)
@@ -314,14 +314,19 @@ async def test_one_mirror_is_opened_at_once_and_none_is_said_so(tmp_path: Path, 
         await site.stop()
 
 
-async def test_the_picture_for_the_documents(site: Site, tmp_path: Path) -> None:
+async def test_the_pictures_for_the_documents(site: Site, tmp_path: Path) -> None:
     wanted = os.environ.get("ASYNCCOPY_SCREENSHOT") == "1"
+    folder = IMAGES if wanted else tmp_path
     page = await site.visit("#sales")
     await expect(page.locator(".chart svg")).to_be_visible()
     for step in (0, 40, 70, 30, -60, -20, 40, 90, 50, 20) if wanted else ():
         site.daemon.mirrors["sales"] = replace(site.daemon.mirrors["sales"], bytes_per_second=(870.0 + step) * MIB)
         await asyncio.sleep(2)
-    picture = (IMAGES if wanted else tmp_path) / "page.png"
-    await page.screenshot(path=picture)
-    assert picture.stat().st_size > 20_000
+    await page.screenshot(path=folder / "page.png", full_page=True)
+    await page.get_by_role("button", name="logs", exact=True).click()
+    failed = page.get_by_label("Mirror logs")
+    await expect(failed.locator(".errors")).to_be_visible()
+    await failed.screenshot(path=folder / "page-failed.png")
+    for picture in ("page.png", "page-failed.png"):
+        assert (folder / picture).stat().st_size > 20_000
     await site.is_clean(page)

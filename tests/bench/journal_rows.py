@@ -1,6 +1,7 @@
 """Writes a journal as a copy would, and prints what it took as JSON. Run by ``journal``.
 
-Arguments: ``whole``, ``last`` or ``packed`` (what is measured), how many rows, the directory to write in.
+Arguments: ``whole``, ``last`` or ``packed`` (what is measured), how many rows, the directory to write in, and how many
+files a directory of the tree has, by which the rows and ``PAGE`` can be divided.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ EVIDENCE = Evidence("checksum", "MD5-of-0MD5-of-512CRC32C:" + "0" * 32, "CRC32C:
 Worker = Callable[[], Coroutine[object, object, None]]
 
 
-async def main(what: str, rows: int, directory: Path) -> list[dict[str, object]]:
+async def main(what: str, rows: int, directory: Path, page: int) -> list[dict[str, object]]:
     journal = await Journal.open(directory / "journal", source="webhdfs://host/a", destination="s3://bucket/b")
     try:
-        return await {"whole": _whole, "last": _last, "packed": _packed}[what](journal, rows)
+        if what == "packed":
+            return await _packed(journal, rows, page)
+        return await {"whole": _whole, "last": _last}[what](journal, rows)
     finally:
         await journal.close()
 
@@ -73,14 +76,14 @@ async def _timed(what: str, rows: int, workers: int, work: Worker) -> dict[str, 
     return {"what": what, "rows_per_second": rows / wall, "cpu_us_per_row": cpu / rows * 1e6}
 
 
-async def _directories(journal: Journal, rows: int) -> list[Directory]:
+async def _directories(journal: Journal, rows: int, page: int = PAGE) -> list[Directory]:
     await journal.begin_pass("")
-    return await _directories_again(journal, rows)
+    return await _directories_again(journal, rows, page)
 
 
-async def _directories_again(journal: Journal, rows: int) -> list[Directory]:
+async def _directories_again(journal: Journal, rows: int, page: int) -> list[Directory]:
     [root] = await journal.pending_directories(1)
-    names = [f"warehouse.db-some_table-year=2026-month=01-day={number:06}" for number in range(rows // PAGE)]
+    names = [f"warehouse.db-some_table-year=2026-month=01-day={number:06}" for number in range(rows // page)]
     await journal.record_page(root.id, [], [FileStatus(name, 0, 0, 0, True) for name in names], None)
     return await journal.pending_directories(len(names))
 
@@ -108,11 +111,11 @@ def _finisher(journal: Journal, rows: Iterator[PendingFile]) -> Worker:
     return work
 
 
-async def _packed(journal: Journal, rows: int) -> list[dict[str, object]]:
+async def _packed(journal: Journal, rows: int, page: int) -> list[dict[str, object]]:
     """What real-looking files take, as rows and packed, and what asking for them costs in either state."""
     dice = Random(rows)
-    await _filled(journal, rows, dice)
-    found: list[dict[str, object]] = [{"what": "rows"} | await _asked(journal, rows, dice)]
+    await _filled(journal, rows, page, dice)
+    found: list[dict[str, object]] = [{"what": "rows"} | await _asked(journal, rows, page, dice)]
     most = 0.0
     wall, cpu = time.perf_counter(), time.process_time()
     while True:
@@ -121,15 +124,20 @@ async def _packed(journal: Journal, rows: int) -> list[dict[str, object]]:
             break
         most = max(most, time.process_time() - begun)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    found.append({"what": "packed"} | await _asked(journal, rows, dice))
+    found.append({"what": "packed"} | await _asked(journal, rows, page, dice))
     found.append({"files_per_second": rows / wall, "cpu_us_per_file": cpu / rows * 1e6, "most_ms": most * 1000})
     return found
 
 
-async def _filled(journal: Journal, rows: int, dice: Random) -> None:
+async def _filled(journal: Journal, rows: int, page: int, dice: Random) -> None:
     """All done, each directory written by one job in ten minutes."""
-    for directory in await _directories(journal, rows):
-        await journal.record_page(directory.id, list(_realistic(directory)), [], None)
+    directories = await _directories(journal, rows, page)
+    at_once = PAGE // page
+    for start in range(0, len(directories), at_once):
+        async with asyncio.TaskGroup() as group:
+            for directory in directories[start : start + at_once]:
+                listed = list(_realistic(directory, page))
+                group.create_task(journal.record_page(directory.id, listed, [], None), name=directory.path)
         async with asyncio.TaskGroup() as group:
             for row in await journal.pending(0, PAGE):
                 evidence = Evidence(
@@ -142,11 +150,11 @@ async def _filled(journal: Journal, rows: int, dice: Random) -> None:
     await journal.finish_pass(True)
 
 
-def _realistic(directory: Directory) -> Iterator[FileStatus]:
+def _realistic(directory: Directory, page: int) -> Iterator[FileStatus]:
     dice = Random(directory.path)
     job = UUID(int=dice.getrandbits(128))
     start, inode = 1_700_000_000_000 + dice.randrange(1 << 34), dice.randrange(1 << 30)
-    for number in range(PAGE):
+    for number in range(page):
         path = f"{directory.path}/part-{number:05}-{job}-c000.snappy.parquet"
         length = int(dice.lognormvariate(16.6, 0.6))  # 20 MB mean
         yield FileStatus(
@@ -154,18 +162,18 @@ def _realistic(directory: Directory) -> Iterator[FileStatus]:
         )
 
 
-async def _asked(journal: Journal, rows: int, dice: Random) -> dict[str, object]:
+async def _asked(journal: Journal, rows: int, page: int, dice: Random) -> dict[str, object]:
     """Bytes of a file, and what an unchanged page, a look-up and the ledger cost. The pass is begun and never ends."""
     size = await journal._reader.read(_used)
     await journal.begin_pass("", "full")
-    directories = await _directories_again(journal, rows)
-    pages = [list(_realistic(directory)) for directory in directories]
+    directories = await _directories_again(journal, rows, page)
+    pages = [list(_realistic(directory, page)) for directory in directories]
 
     async def met() -> None:
-        for directory, page in zip(directories, pages, strict=True):
-            assert (await journal.record_page(directory.id, page, [], None)).unchanged_files == PAGE
+        for directory, files in zip(directories, pages, strict=True):
+            assert (await journal.record_page(directory.id, files, [], None)).unchanged_files == page
 
-    listed = await _timed("page", len(pages), 1, met)
+    listed = await _timed("page", rows, 1, met)
     await journal.finish_pass(True)
     paths = [dice.choice(dice.choice(pages)).path for _ in range(LOOKED_UP)]
 
@@ -177,7 +185,7 @@ async def _asked(journal: Journal, rows: int, dice: Random) -> dict[str, object]
     exported = await _timed("export", rows, 1, _exporter(journal))
     return {
         "bytes_per_file": size / rows,
-        "us_per_page": listed["cpu_us_per_row"],
+        "us_per_listed": listed["cpu_us_per_row"],
         "us_per_look_up": asked["cpu_us_per_row"],
         "us_per_exported": exported["cpu_us_per_row"],
     }
@@ -200,4 +208,4 @@ def _exporter(journal: Journal) -> Worker:
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))))
+    print(json.dumps(uvloop.run(main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])))))

@@ -154,7 +154,7 @@ async def test_kill_inside_any_write_of_the_creation_leaves_a_usable_file(tmp_pa
 
 
 @strace
-@pytest.mark.parametrize("call", [31, 32, 33])  # the creation takes 30 writes to the file itself
+@pytest.mark.parametrize("call", [37, 38, 39])  # the creation takes 36 writes to the file itself
 async def test_kill_inside_the_last_checkpoint_loses_nothing(tmp_path: Path, call: int) -> None:
     path = tmp_path / "journal"
     lines = traced(path, f"pwrite64:signal=KILL:when={call}", "-P", str(path), files=600)

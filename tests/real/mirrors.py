@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
+from typing import Any
 
 from testbed.hdfs import Hdfs
 from testbed.s3 import Store
@@ -41,11 +43,24 @@ def difference(found: Objects, wanted: Objects) -> dict[str, object]:
 
 def state_in_metrics(service: Service) -> str:
     """The state of the mirror ``m`` as /metrics has it."""
-    with socket.socket(socket.AF_UNIX) as asking:
-        asking.settimeout(10)
-        asking.connect(str(service.socket))
-        asking.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        text = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+    text = _get(service, "/metrics")
     states = re.findall(r'^asynccopy_mirror_state\{mirror="m",state="(\w+)"\} 1\.0$', text, re.MULTILINE)
     assert len(states) == 1, text
     return str(states[0])
+
+
+def on_the_page(service: Service) -> dict[str, Any]:
+    """What the page is told of the mirror ``m``, and shows of it."""
+    found: dict[str, Any] = json.loads(_get(service, "/v1/mirrors/m"))["status"]
+    return found
+
+
+def _get(service: Service, path: str) -> str:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(10)
+        asking.connect(str(service.socket))
+        asking.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: asking.recv(65536), b"")).decode()
+    head, _, body = answer.partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 "), answer
+    return body

@@ -18,7 +18,7 @@ from testbed.fill import Manifest, fill
 from testbed.hdfs import Hdfs
 from testbed.s3 import Store
 from tests.program import Program, eventually
-from tests.real.mirrors import at_destination, difference, mirror, state_in_metrics
+from tests.real.mirrors import at_destination, difference, mirror, on_the_page, state_in_metrics
 from tests.servers import uploading
 from tests.service import Service
 
@@ -60,10 +60,17 @@ class Watched:
         )
 
     def waits_for(self, *names: str) -> dict[str, Any]:
-        """Return when the daemon says that it waits, and its reason names one of these."""
+        """Return when the daemon says that it waits, also on the page, and its reason names one of these."""
         waiting = self.service.until(lambda status: status["state"] == "waiting", OUTAGE + 30)
         assert any(name in waiting["reason"] for name in names), waiting["reason"]
-        assert state_in_metrics(self.service) == "waiting"
+
+        def shown() -> bool:
+            page = on_the_page(self.service)
+            return page["state"] == "waiting" and any(name in page["reason"] for name in names)
+
+        # Between two waits it tries, and is not waiting for a moment.
+        eventually(shown, OUTAGE + 30)
+        eventually(lambda: state_in_metrics(self.service) == "waiting", OUTAGE + 30)
         return waiting
 
     def is_equal(self, pid: int) -> None:

@@ -199,6 +199,23 @@ async def test_listing_a_prefix(client: sdk.Client) -> None:
     assert [entry.key for entry in (await page(start_after="b/100")).contents] == ["c"]
 
 
+async def test_listing_one_level(client: sdk.Client) -> None:
+    for key in ("a", "a/1", "a/2", "d/", "d/e +/1", "d/f"):
+        await put(client, key, b"1")
+    found: list[str] = []
+    token = None
+    while True:
+        request = sdk.ListObjectsV2Request(
+            bucket=BUCKET, prefix="d/", delimiter="/", max_keys=1, continuation_token=token
+        )
+        page = await call(client.list_objects_v2, request)
+        found += [entry.key for entry in page.contents or ()] + [each.prefix for each in page.common_prefixes or ()]
+        token = page.next_continuation_token
+        if not page.is_truncated:
+            break
+    assert found == ["d/", "d/e +/", "d/f"]
+
+
 async def test_ranges_beyond_the_end_are_the_whole_object(client: sdk.Client) -> None:
     data = bytes(range(200)) * 5
     await put(client, KEY, data)

@@ -191,6 +191,39 @@ async def test_listing_a_prefix(client: Any) -> None:
     assert [entry["Key"] for entry in after["Contents"]] == ["b0", "c"]
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+async def test_listing_one_level(client: Any, most: int) -> None:
+    for key in ("a", "a/1", "a/2", "a0", "d/", "d/e/1", "d/e/2", "d/f", "d//x", "\u00fc /1", "z"):
+        await client.put_object(Bucket="bucket", Key=key, Body=b"1")
+    for prefix, keys, prefixes in (
+        ("", ["a", "a0", "z"], ["a/", "d/", "\u00fc /"]),
+        ("d/", ["d/", "d/f"], ["d//", "d/e/"]),
+        ("a", ["a", "a0"], ["a/"]),
+    ):
+        found: tuple[list[str], list[str]] = ([], [])
+        token: dict[str, str] = {}
+        while True:
+            page = await client.list_objects_v2(Bucket="bucket", Prefix=prefix, Delimiter="/", MaxKeys=most, **token)
+            shown = [each["Key"] for each in page.get("Contents", ())]
+            folded = [each["Prefix"] for each in page.get("CommonPrefixes", ())]
+            assert page["KeyCount"] == len(shown) + len(folded) <= most
+            found[0].extend(shown)
+            found[1].extend(folded)
+            if not page["IsTruncated"]:
+                break
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+        assert found == (keys, prefixes)
+
+
+async def test_a_read_on_a_condition(client: Any) -> None:
+    first = (await client.put_object(Bucket="bucket", Key=KEY, Body=b"first"))["ETag"]
+    assert await (await client.get_object(Bucket="bucket", Key=KEY, IfMatch=first))["Body"].read() == b"first"
+    await client.put_object(Bucket="bucket", Key=KEY, Body=b"second")
+    with pytest.raises(ClientError) as caught:
+        await client.get_object(Bucket="bucket", Key=KEY, IfMatch=first)
+    assert code(caught) == (412, "PreconditionFailed")
+
+
 async def test_create_only_if_absent(client: Any) -> None:
     await client.put_object(Bucket="bucket", Key=KEY, Body=b"first", IfNoneMatch="*")
     with pytest.raises(ClientError) as caught:

@@ -15,9 +15,10 @@ from asynccopy.simulators.namespace import TreeNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 from asynccopy.storage.interface import Source
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.registry import Settings, open_source
+from asynccopy.storage.registry import NameNodes, Settings, open_destination, open_source
 from asynccopy.storage.webhdfs import datanodes
 from asynccopy.storage.webhdfs.datanodes import DataNodes
+from asynccopy.storage.webhdfs.destination import WebHdfsDestination
 from asynccopy.storage.webhdfs.messages import Redirect
 from asynccopy.storage.webhdfs.politeness import LEAST
 from asynccopy.storage.webhdfs.source import WebHdfsSource
@@ -127,6 +128,43 @@ async def test_a_busy_namenode_is_asked_less_at_once_and_more_again_when_it_is_q
         hdfs.faults.clear()
         await ask(320)
         assert LEAST < places.limit < ceiling
+
+
+async def test_those_who_share_a_busy_namenode_ask_it_less_all_together() -> None:
+    async with cluster() as (hdfs, alone):
+        assert isinstance(alone, WebHdfsSource)
+        url, namenodes = hdfs.url.replace("http://", "webhdfs://"), NameNodes()
+        wide = open_destination(f"{url}/to", Settings(user="you", concurrency=100), namenodes=namenodes)
+        assert isinstance(wide, WebHdfsDestination)
+        async with (
+            aclosing(open_source(f"{url}/", Settings(user="me"), namenodes=namenodes)) as one,
+            aclosing(open_source(f"{url}/d", Settings(user="me"), namenodes=namenodes)) as two,
+            aclosing(wide),
+        ):
+            assert isinstance(one, WebHdfsSource)
+            assert isinstance(two, WebHdfsSource)
+            pools = [each.client._names.pool for each in (one, two, wide)]
+            assert [pool.places.limit for pool in pools] == [200, 200, 200]
+            most: list[int] = []
+
+            async def ask(source: Source, count: int) -> None:
+                for _ in range(count):
+                    await source.status("")
+                    most.append(sum(len(pool.busy) for pool in pools))
+
+            async def all_ask(count: int) -> None:
+                most.clear()
+                async with asyncio.TaskGroup() as group:
+                    for number in range(16):
+                        group.create_task(ask((one, two)[number % 2], count), name=f"asking {number}")
+
+            await all_ask(10)
+            assert max(most) > LEAST
+            hdfs.faults.append(Fault(Delay(0.12), times=None))
+            await all_ask(7)
+            await all_ask(1)
+            assert max(most) <= LEAST
+            assert alone.client.allowance.places.limit == alone.client.allowance.most
 
 
 async def test_a_namenode_that_asks_for_less_is_heard() -> None:

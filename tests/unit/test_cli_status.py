@@ -70,7 +70,9 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 def test_status_json_has_what_scripts_rely_on(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
-    served.daemon.mirrors["orders"] = replace(served.daemon.mirrors["orders"], last_scan=1_700_000_000_123)
+    served.daemon.mirrors["orders"] = replace(
+        served.daemon.mirrors["orders"], last_scan=1_700_000_000_123, last_full_scan=0
+    )
     served.daemon.mirrors["new"] = replace(watching("new"), last_scan=0)
     assert served.call("status", "--json") == 1
     found = json.loads(capsys.readouterr().out)
@@ -81,7 +83,7 @@ def test_status_json_has_what_scripts_rely_on(served: Served, capsys: pytest.Cap
     assert set(orders["bytes"]) == {"total", "done", "pending", "failed"}
     assert (orders["failed"], orders["lag_seconds"]) == (0, 12.0)
     assert orders["last_scan"] == "2023-11-14T22:13:20.123Z"
-    assert found["mirrors"]["new"]["last_scan"] is None
+    assert orders["last_full_scan"] is found["mirrors"]["new"]["last_scan"] is None
     assert found["mirrors"]["logs"]["failed"] == 4
     assert (found["state"], found["pid"]) == ("running", 4711)
 

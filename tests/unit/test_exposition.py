@@ -53,7 +53,10 @@ def value(found: dict[str, Metric], name: str, **labels: str) -> float:
 def test_exactly_the_declared_families() -> None:
     metrics.SCAN.of("sales", "full").observe(3)
     found = parsed(
-        render(daemon(mirror(bandwidth=5.0, last_scan=5)), {"sales": [ErrorClass("NotFound", 1, "", "", "")]})
+        render(
+            daemon(mirror(bandwidth=5.0, last_scan=5, last_full_scan=5)),
+            {"sales": [ErrorClass("NotFound", 1, "", "", "")]},
+        )
     )
     assert {(name, metric.type, metric.documentation) for name, metric in found.items()} == {
         (family.name, family.kind, family.help) for family in FAMILIES
@@ -86,6 +89,7 @@ def test_the_numbers_of_a_mirror() -> None:
         open_files=3,
         lag_seconds=12.5,
         last_scan=1_700_000_000_250,
+        last_full_scan=1_600_000_000_500,
         listing=True,
         bandwidth=1e6,
         concurrency=64,
@@ -111,6 +115,7 @@ def test_the_numbers_of_a_mirror() -> None:
     assert of("open_files") == 3
     assert of("lag_seconds") == 12.5
     assert of("last_scan_timestamp_seconds") == 1_700_000_000.25
+    assert of("last_full_scan_timestamp_seconds") == 1_600_000_000.5
     assert of("listing") == 1
     assert of("bandwidth_limit_bytes_per_second") == 1e6
     assert [of("concurrency_limit_ranges"), of("in_flight_ranges")] == [64, 31]
@@ -122,6 +127,14 @@ def test_the_numbers_of_a_mirror() -> None:
     named = {sample.name for sample in others}
     assert named.isdisjoint({"asynccopy_bandwidth_limit_bytes_per_second", "asynccopy_last_scan_timestamp_seconds"})
     assert value(found, "asynccopy_deletions_held", mirror="other") == 0
+
+
+def test_no_look_is_overdue_where_nothing_is_watched() -> None:
+    scanned = {"last_scan": 5, "last_full_scan": 5}
+    found = parsed(render(daemon(mirror("on", **scanned), mirror("off", watch="off", **scanned))))
+    for name in ("last_scan", "last_full_scan"):
+        samples = found[f"asynccopy_{name}_timestamp_seconds"].samples
+        assert [sample.labels["mirror"] for sample in samples] == ["on"], name
 
 
 def test_timings() -> None:
@@ -260,3 +273,12 @@ def test_every_alert_says_what_is_wrong_and_what_to_do(name: str, alert: str) ->
     assert used <= ADDED | {label for family in named for label in family.labels}
     page = (DOCS / "operations.md").read_text(encoding="utf-8")
     assert f"\n| {name} |" in page, "operations.md tells what to do when it fires"
+
+
+@pytest.mark.parametrize("alert", _alerts().values(), ids=_alerts())
+def test_no_alert_fires_for_a_single_scrape(alert: str) -> None:
+    """A look back over longer than ``for`` stays true for so long after one sample."""
+    lasting = re.search(r"^ +for: (\d+)m$", alert, re.MULTILINE)
+    for window in re.findall(r"_over_time\([^)]*\[(\d+)m\]\)", _expression(alert)):
+        assert lasting is not None
+        assert int(window) < int(lasting[1])

@@ -153,8 +153,9 @@ async def test_a_gone_file_keeps_version_and_evidence_until_it_is_forgotten(jour
     await passed(journal, without("z", "a/1"))
     rows = {row.path: row for row in await journal.gone(0, 10)}
     row = rows["z"]
-    assert row == GoneFile(row.id, "z", FileVersion(4, 4, 25), EVIDENCE, row.gone_at)
+    assert row == GoneFile(row.id, "z", FileVersion(4, 4, 25), EVIDENCE, row.gone_at, row.done_at)
     assert abs(row.gone_at - time.time() * 1000) < 60_000
+    assert 0 < row.done_at <= row.gone_at
     assert await journal.gone_count() == (2, 5)
     first = min(row.id for row in rows.values())
     assert [row.id for row in await journal.gone(first, 10)] == [max(row.id for row in rows.values())]

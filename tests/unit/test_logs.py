@@ -35,7 +35,15 @@ def _restored() -> Iterator[None]:
         ("?Signature=abc%2B def", "?Signature=[redacted] def"),
         ("X-Amz-Security-Token=abc", "X-Amz-Security-Token=[redacted]"),
         ("Authorization: AWS4-HMAC-SHA256 Credential=AKIA, Signature=ff", "Authorization: [redacted]"),
-        ("{'x-amz-security-token': 'abc'}", "{'x-amz-security-token': [redacted]"),
+        ("{'x-amz-security-token': 'abc'}", "{'x-amz-security-token': '[redacted]'}"),
+        ('{"token":"abc\\"def","b":2}', '{"token":"[redacted]","b":2}'),
+        ('the start of "token": "abc def', ' "token": "[redacted]'),
+        (
+            "{'Authorization': 'AWS4-HMAC-SHA256 Signature=abc', 'host': 'h'}",
+            "{'Authorization': '[redacted]', 'host': 'h'}",
+        ),
+        (r'{"cookie": "a=\"b\"; c=d", "host": "h"}', '{"cookie": "[redacted]", "host": "h"}'),
+        ("Authorization=Bearer abc= size=5", "Authorization=[redacted] [redacted] size=5"),
         ("aws_secret_access_key=abc", "aws_secret_access_key=[redacted]"),
         ("http://me:pass@host/a", "http://[redacted]@host/a"),
     ],
@@ -45,7 +53,45 @@ def test_secrets_go(text: str, becomes: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["design=plain", "a path/with=equals", "http://host:9870/a@b:c", "signature of a file"]
+    "text",
+    [
+        "x-oss-signature=SECRET",
+        "a?x-oss-signature-version=OSS4&x-oss-signature=SECRET&x=1",
+        "x-oss-credential=SECRET&x-oss-expires=5",
+        "?OSSAccessKeyId=SECRET&Expires=1&Signature=SECRET",
+        "SecurityToken=SECRET, next",
+        "AccessKeySecret=SECRET; next",
+        '{"AccessKeySecret": "SECRET", "Expiration": "2026-11-21T00:00:00Z", "SecurityToken": "SECRET"}',
+        "alibaba_cloud_access_key_secret=SECRET ALIBABA_CLOUD_SECURITY_TOKEN=SECRET sts_token: SECRET",
+        "401 for Bearer SECRET: no such token",
+        "{'Authorization': 'SECRET', 'host': 'h'}",
+        '{"delegation": "SECRET"}',
+        "{'delegation': 'SECRET'} of 5",
+        '{"a": 1, "token":"SECRET", "b": 2}',
+        r'{"body": "{\"delegation\": \"SECRET\", \"b\": 2}"}',
+        "redirect%3Dhttp://dn:9864/a%3Fop%3DOPEN%26delegation%3DSECRET%26offset%3D0&x=1",
+        "delegation%253DSECRET%2526offset%253D0",
+        "DELEGATION=SECRET (token: SECRET) [token=SECRET]",
+    ],
+)
+def test_a_secret_goes_and_nothing_else_of_the_line(text: str) -> None:
+    assert redact(text) == text.replace("SECRET", "[redacted]")
+    assert redact(redact(text)) == redact(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "design=plain",
+        "a path/with=equals",
+        "http://host:9870/a@b:c",
+        "signature of a file",
+        "give a bearer token as a header",
+        "/data/token: no such file",
+        "next-token: abc",
+        "x-oss-signature-version=OSS4",
+        '"tokens": 5',
+    ],
 )
 def test_the_rest_stays(text: str) -> None:
     assert redact(text) == text

@@ -102,3 +102,13 @@ def test_a_low_ceiling_is_kept_to(most: int) -> None:
 )
 def test_which_answers_ask_for_less(status: int, body: bytes, expected: bool) -> None:
     assert overloaded(status, body) is expected
+
+
+def test_a_wider_ceiling_leaves_a_limit_that_was_lowered() -> None:
+    politeness = Politeness(16)
+    assert politeness.widen(64) == politeness.widen(32) == 64
+    answers(politeness, 0.01)
+    cut = answers(politeness, 0.5)
+    assert cut < 64
+    assert politeness.widen(128) == cut
+    assert answers(politeness, 0.01, 1000 * WINDOW) == 128

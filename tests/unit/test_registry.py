@@ -32,8 +32,10 @@ ENDPOINT = Settings(s3_endpoint="http://127.0.0.1:9", s3_region="us-east-1")
         "webhdfs://nn:9870/a/../b",
         "webhdfs://nn:9870/./b",
         "hdfs://nameservice/data",
-        "s3://bucket/key",
-        "oss://bucket/key",
+        "s3://",
+        "s3://key:secret@bucket/x",
+        "oss://",
+        "oss://key:secret@bucket/x",
         "ftp://host/x",
         "http://nn:9870/webhdfs/v1/data",
         "gs://bucket/x",
@@ -48,7 +50,17 @@ def test_refused_sources(url: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["s3://", "s3:///key", "s3://a", "s3://under score!/x", "s3://b\n/x", "webhdfs://nn:9870/x", "hdfs://n/x", "x://y"],
+    [
+        "s3://",
+        "s3:///key",
+        "s3://a",
+        "s3://under score!/x",
+        "s3://b\n/x",
+        "webhdfs://u@nn/x",
+        "webhdfs://nn/a,b",
+        "hdfs://n/x",
+        "x://y",
+    ],
 )
 def test_refused_destinations(url: str) -> None:
     with pytest.raises(UsageError):
@@ -92,6 +104,12 @@ async def test_keys_are_made_of_a_prefix_and_the_whole_path() -> None:
         destination = open_destination(url, ENDPOINT)
         assert destination.prefix == prefix
         await destination.aclose()
+
+
+async def test_hdfs_as_a_destination_has_its_root_in_the_url() -> None:
+    destination = open_destination("WebHDFS://nn//a///b c/", Settings(user="me"))
+    assert (destination.url, destination.prefix) == ("webhdfs://nn:9870/a/b c", "")
+    await destination.aclose()
 
 
 async def test_bandwidth_wraps_a_source() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from fastcrc.crc32 import iscsi
+from fastcrc.crc64 import xz
+from msgspec import structs
 
 from asynccopy.errors import AsyncCopyError, ChecksumMismatch, ConnectionLost, Refused, SourceChanged
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ObjectMeta, PartReceipt
@@ -31,13 +33,20 @@ def prover(
     return Prover(source, destination, Capabilities(checksum), verify, policy, lambda *_: None)
 
 
-class Cluster(MemorySource):
+class Counting(MemorySource):
+    opened = 0
+
+    async def open(self, path: str, range: ByteRange) -> Any:
+        self.opened += 1
+        return await super().open(path, range)
+
+
+class Cluster(Counting):
     """An HDFS with its own chunk size, polynomial and blocks."""
 
     def __init__(self, blocks: list[int] | None, per_crc: int, crc: str) -> None:
         super().__init__({"f": BODY}, block_size=BLOCK)
         self.blocks, self.per_crc, self.crc = blocks, per_crc, crc
-        self.opened = 0
 
     async def checksum(self, path: str) -> FileChecksum | None:
         blocks = self.blocks or list(await super().block_lengths(path) or ())
@@ -46,10 +55,6 @@ class Cluster(MemorySource):
 
     async def block_lengths(self, path: str) -> Any:
         return self.blocks or await super().block_lengths(path)
-
-    async def open(self, path: str, range: ByteRange) -> Any:
-        self.opened += 1
-        return await super().open(path, range)
 
 
 def streamed(
@@ -133,6 +138,51 @@ async def test_a_source_without_checksums_proves_its_version_alone() -> None:
     status = await source.status("f")
     receipts, layout = streamed(proving, status)
     assert await proving.prove_source(status, receipts, layout) == ""
+
+
+class Objects(Counting):
+    """A store that keeps a CRC of the whole object, and knows no blocks."""
+
+    def __init__(self, algorithm: str) -> None:
+        super().__init__({"f": BODY}, block_size=0)
+        self.algorithm = algorithm
+
+    async def checksum(self, path: str) -> FileChecksum | None:
+        value = f"{xz(BODY):016x}" if self.algorithm == "CRC64" else f"{iscsi(BODY):08x}"
+        return FileChecksum(self.algorithm, value)
+
+
+@pytest.mark.parametrize("ranges", [1, 3])
+@pytest.mark.parametrize("algorithm", ["CRC32C", "CRC64"])
+async def test_a_crc_of_the_whole_object_is_compared(algorithm: str, ranges: int) -> None:
+    """A CRC-64 is computed once one was told: before that, the object is read once more."""
+    source = Objects(algorithm)
+    proving = prover(source, MemoryDestination())
+    status = await source.status("f")
+    for read_again in (algorithm == "CRC64", False):
+        source.opened = 0
+        receipts, layout = streamed(proving, status, ranges=ranges)
+        assert await proving.prove_source(status, receipts, layout) == str(await source.checksum("f"))
+        assert source.opened == read_again
+        for at in range(0, len(BODY), 1999):
+            wrong = BODY[:at] + b"?" + BODY[at + 1 :]
+            receipts, layout = streamed(proving, status, wrong, ranges=ranges)
+            with pytest.raises(ChecksumMismatch):
+                await proving.prove_source(status, receipts, layout)
+
+
+async def test_parts_that_were_sent_before_a_crc_64_was_told() -> None:
+    source = Objects("CRC64")
+    proving = prover(source, MemoryDestination())
+    status = await source.status("f")
+    earlier, layout = streamed(proving, status, ranges=3)
+    await proving.prove_source(status, earlier, layout)
+    later, layout = streamed(proving, status, ranges=3)
+    mixed = [earlier[0], *later[1:]]
+    assert await proving.prove_source(status, mixed, layout) == str(await source.checksum("f"))
+    wrong, layout = streamed(proving, status, b"?" + BODY[1:], ranges=3)
+    with pytest.raises(ChecksumMismatch):
+        await proving.prove_source(status, [structs.replace(wrong[0], blocks=()), *later[1:]], layout)
 
 
 @pytest.mark.parametrize("checksum", ["CRC32C", "MD5", None])

@@ -77,6 +77,56 @@ def test_a_failed_mirror_is_told_of_once_until_it_works() -> None:
     assert told(Vigil(None), *looks) == [down, [], [], [], [], up, down, up]
 
 
+def waits(vigil: Vigil, *looks: tuple[float, str]) -> list[tuple[float, bool]]:
+    """(minute, over) of the notices, for (minute, state) of the looks."""
+    found = []
+    for minute, state in looks:
+        seen = vigil.look(status(state=state, reason="nn1 is away", last_scan=7), int(minute * 60_000))
+        found += [(minute, each.over) for each in seen if each.occasion == "failure"]
+    return found
+
+
+def test_a_wait_is_told_when_it_lasts_and_when_it_is_over() -> None:
+    tried = [(minute, "copying" if minute % 2 else "waiting") for minute in range(12)]
+    quick = [(minute + 0.05, "waiting") for minute, _ in tried]  # what is tried again fails in a moment
+    looks = sorted([*tried, *quick])
+    assert waits(Vigil(None), *looks, (12, "watching"), (13, "waiting")) == [(5.05, False), (12, True)]
+    copies = [(12 + second / 60, "copying") for second in range(0, 90, 5)]
+    assert waits(Vigil(None), *looks, *copies) == [(5.05, False), (13, True)]  # long before its pass ends
+
+
+def test_a_short_wait_is_not_told() -> None:
+    vigil = Vigil(None)
+    assert waits(vigil, (0, "waiting"), (4.9, "waiting"), (5, "watching"), (6, "waiting"), (10, "waiting")) == []
+    copies = [(minute / 4, "copying") for minute in range(41, 80)]
+    assert waits(vigil, *copies, (20, "waiting"), (21, "waiting")) == []
+    assert waits(vigil, (22, "paused"), (23, "waiting"), (27, "waiting")) == []
+
+
+def test_a_wait_may_become_a_failure() -> None:
+    looks = [(0, "waiting"), (5, "waiting"), (6, "failed"), (7, "waiting"), (20, "waiting"), (21, "watching")]
+    assert waits(Vigil(None), *looks) == [(5, False), (6, False), (21, True)]
+
+
+def test_before_the_journal_is_open_only_the_state_counts() -> None:
+    vigil = Vigil(None)
+    assert vigil.look(status(state="waiting"), 0, read=False) == []
+    assert [each.occasion for each in vigil.look(status(state="waiting"), 300_000, read=False)] == ["failure"]
+    vigil.failed = 3
+    [back] = vigil.look(status(failed=3, last_scan=9), 310_000)
+    assert (back.occasion, back.over) == ("failure", True)
+
+
+def test_each_pair_of_sides_has_its_first_copy() -> None:
+    there, elsewhere = status(completed=True), status(completed=True, destination="c")
+    assert told(Vigil(None), there, there, elsewhere, elsewhere) == [
+        [("completion", True)],
+        [],
+        [("completion", True)],
+        [],
+    ]
+
+
 def test_the_reason_is_in_the_notice() -> None:
     (found,) = Vigil(None).look(status(state="failed", reason="no bucket\n\x1b ?token=hunter2"), 77)
     assert found.text == "the mirror sales failed: no bucket\\n\\x1b ?token=[redacted]"

@@ -53,6 +53,7 @@ export class Detail {
       ["Destination", mirror.destination, "path"],
       ["Watched by", mirror.watch === "scan" ? "scans" : mirror.watch],
       ["Last scan", ago(mirror.last_scan, now)],
+      ["Last full scan", ago(mirror.last_full_scan, now)],
       ["Next scan", ahead(mirror.next_scan, now)],
       ["Ranges in flight", `${count(mirror.in_flight)} of ${count(mirror.concurrency)}`],
       ["Bandwidth now", limit],

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
+from asynccopy.model import ObjectMeta
 from asynccopy.storage.dialect import Clock, Query, SendAgain
-from asynccopy.storage.documents import shown
+from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag, shown
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.oss.credentials import CredentialChain
-from asynccopy.storage.oss.messages import EXPIRED, error_of, refusal
+from asynccopy.storage.oss.messages import EXPIRED, error_of, read_crc64, refusal
 from asynccopy.storage.oss.settings import OssSettings, origin_of
 from asynccopy.storage.oss.signing import Signer, encode_query
 from asynccopy.storage.signing import Credentials, encode_path
@@ -61,6 +62,21 @@ class OssClient:
         target, added = self._sign(used, method, key, query, headers)
         response = await self._door.request(self.origin, method, target, [*headers, *added], body, patience=patience)
         return await self._successful(response, key, used)
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        """The object as the store describes it now, None when there is none."""
+        try:
+            response = await self.request("HEAD", key)
+        except NotFound:
+            return None
+        fields = response.headers
+        return ObjectMeta(
+            key,
+            content_length(fields, self.subject(key)),
+            plain_etag(fields.get("etag")),
+            modification_time=http_milliseconds(fields.get("last-modified")),
+            crc64=read_crc64(fields),
+        )
 
     async def upload(self, key: str, query: Query, size: int, body: Reader) -> Response:
         """PUT ``size`` bytes of a part as they are pulled."""

@@ -11,7 +11,7 @@ from asynccopy.model import GIB, ObjectMeta, PartReceipt, PartReply, etag_with_c
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
 from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.dialect import Dialect, abort
-from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag, read_upload_id
+from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.oss.client import OssClient
@@ -26,6 +26,7 @@ from asynccopy.storage.oss.messages import (
 from asynccopy.storage.oss.settings import OssSettings
 
 LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023)
+CREDENTIALS: Final = "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
 DIALECT: Final = Dialect(
     store="OSS",
     header="x-oss-",
@@ -34,6 +35,7 @@ DIALECT: Final = Dialect(
     decode=unquote,
     encoded_token=True,
     most_copied=GIB,
+    ranged=[("x-oss-range-behavior", "standard")],
     reading="oss:ListObjects",
     writing="oss:PutObject and oss:AbortMultipartUpload",
 )
@@ -57,7 +59,7 @@ class OssDestination(Bucket):
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
     ) -> None:
-        bucket, prefix = split_url(url, "oss", LIMITS, "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET")
+        bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
         self._client = OssClient(bucket, settings, credentials, latency)
         self._objects = settings.objects
         super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities)
@@ -92,18 +94,7 @@ class OssDestination(Bucket):
         return ObjectMeta(key, len(body), plain_etag(response.headers.get("etag")), crc64=held)
 
     async def head(self, key: str) -> ObjectMeta | None:
-        try:
-            response = await self._client.request("HEAD", key)
-        except NotFound:
-            return None
-        fields = response.headers
-        return ObjectMeta(
-            key,
-            content_length(fields, self._client.subject(key)),
-            plain_etag(fields.get("etag")),
-            modification_time=http_milliseconds(fields.get("last-modified")),
-            crc64=read_crc64(fields),
-        )
+        return await self._client.head(key)
 
     async def _copying(self, *, parts: bool) -> Headers:
         return self._objects.kept if parts else [*self._objects.kept, *self._objects.condition]

@@ -8,14 +8,15 @@ from hashlib import sha256
 from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
+from asynccopy.model import ObjectMeta
 from asynccopy.storage.dialect import Clock, Query
-from asynccopy.storage.documents import PreconditionFailed, shown
+from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, shown
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import PartBody, Reader
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
-from asynccopy.storage.s3.messages import CRC32C_HEADER, refusal
+from asynccopy.storage.s3.messages import CRC32C_HEADER, object_crc32c, refusal
 from asynccopy.storage.s3.settings import Address, S3Settings
 from asynccopy.storage.s3.signing import (
     SIGNED_CHUNKS,
@@ -84,6 +85,16 @@ class S3Client:
             self.address.origin, method, target, [*headers, *signature.headers], body, patience=patience
         )
         return self._successful(response, key)
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        """The object as the store describes it now, None when there is none."""
+        try:
+            response = await self.request("HEAD", key, headers=[("x-amz-checksum-mode", "ENABLED")])
+        except NotFound:
+            return None
+        fields = response.headers
+        size, etag = content_length(fields, self.subject(key)), plain_etag(fields.get("etag"))
+        return ObjectMeta(key, size, etag, object_crc32c(fields), http_milliseconds(fields.get("last-modified")))
 
     async def upload(self, key: str, query: Query, size: int, body: PartBody, *, trailer: bool) -> Response:
         """PUT ``size`` bytes as they are pulled, with ``trailer`` followed by the CRC-32C that the body tells."""

@@ -13,7 +13,7 @@ from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerT
 from asynccopy.model import GIB, ObjectMeta, PartReceipt, PartReply
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
 from asynccopy.storage.dialect import Dialect
-from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag, read_upload_id
+from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, UploadLimits
 from asynccopy.storage.s3.bodies import Md5Body
@@ -32,6 +32,7 @@ from asynccopy.storage.s3.messages import (
 from asynccopy.storage.s3.probe import ALGORITHM, DECLARATION, probe
 from asynccopy.storage.s3.settings import S3Settings
 
+CREDENTIALS: Final = "set AWS_ACCESS_KEY_ID, or AWS_PROFILE"
 DIALECT: Final = Dialect(
     store="S3",
     header="x-amz-",
@@ -40,6 +41,7 @@ DIALECT: Final = Dialect(
     decode=unquote_plus,
     encoded_token=False,
     most_copied=5 * GIB,
+    ranged=[],
     reading="s3:ListBucket",
     writing="s3:PutObject and s3:AbortMultipartUpload",
 )
@@ -62,7 +64,7 @@ class S3Destination(Bucket):
         latency: Callable[[float], None] | None = None,
     ) -> None:
         limits = UploadLimits()
-        bucket, prefix = split_url(url, "s3", limits, "set AWS_ACCESS_KEY_ID, or AWS_PROFILE")
+        bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
         self._client = S3Client(bucket, settings, credentials, latency)
         super().__init__(self._client, DIALECT, prefix, limits, capabilities)
 
@@ -95,13 +97,7 @@ class S3Destination(Bucket):
         return ObjectMeta(key, len(body), etag)
 
     async def head(self, key: str) -> ObjectMeta | None:
-        try:
-            response = await self._client.request("HEAD", key, headers=[("x-amz-checksum-mode", "ENABLED")])
-        except NotFound:
-            return None
-        fields = response.headers
-        size, etag = content_length(fields, self._client.subject(key)), plain_etag(fields.get("etag"))
-        return ObjectMeta(key, size, etag, object_crc32c(fields), http_milliseconds(fields.get("last-modified")))
+        return await self._client.head(key)
 
     async def _copying(self, *, parts: bool) -> Headers:
         """No checksum is declared of parts that are copied: stores tell different things of them (versitygw: the

@@ -19,6 +19,7 @@ from asynccopy.model import ByteRange
 from asynccopy.storage.http import HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs.allowance import Allowance
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     PREFIX,
@@ -29,7 +30,7 @@ from asynccopy.storage.webhdfs.messages import (
     located_blocks,
     redirect,
 )
-from asynccopy.storage.webhdfs.politeness import Politeness, overloaded
+from asynccopy.storage.webhdfs.politeness import overloaded
 
 LISTING: Final = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
@@ -58,8 +59,13 @@ class WebHdfsClient:
         self._data = HttpDoor(connections=connections, stall=stall)
         self._datanodes = DataNodes()
         self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
-        self._politeness = Politeness(connections)
+        self.share(Allowance(connections))
         self._names.observe = self._answered
+
+    def share(self, allowance: Allowance) -> None:
+        """Take the places for requests to the NameNode from there, as others may. Not after the first request."""
+        self.allowance = allowance
+        self._names.pool.places = allowance.places
 
     async def get(
         self, op: str, path: str, query: str = "", *, method: str = "GET", limit: int | None = None
@@ -98,6 +104,29 @@ class WebHdfsClient:
         raise ServerTrouble(
             f"{asked}: the DataNode offers {length or 'an unknown number of'} bytes, not {range.length}"
         )
+
+    async def create(self, path: str, query: str, size: int, body: bytes | memoryview | Reader) -> None:
+        """CREATE a file of ``size`` bytes. What ``body`` raises comes out unchanged.
+
+        **A DataNode keeps what came of a body that was cut off, as a whole file**: nothing may be taken for written
+        before its length was looked up.
+        """
+        asked = self._asked("CREATE", path)
+        response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
+        if response.status not in (200, 307):
+            raise self._failure(response, asked)
+        target = redirect(response, self.namenode, asked)
+        url = f"{PREFIX}{encoded(path)}?{target.query}"  # our path: the redirect's is NFC-normalised
+        headers = (("Content-Type", BYTES),)
+        try:
+            if isinstance(body, bytes | memoryview):
+                response = await self._data.request(target.origin, "PUT", url, headers, body)
+            else:
+                response = await self._data.upload(target.origin, "PUT", url, headers, size, body)
+        except Unreachable as error:
+            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+        if response.status not in (200, 201):
+            raise failure(response, asked)
 
     async def checksum(self, path: str) -> Response:
         """GETFILECHECKSUM. Asked of the DataNode that has just read the file, which spares the NameNode a request: one
@@ -140,27 +169,18 @@ class WebHdfsClient:
         try:
             return await self._names.request(self.namenode, method, target, limit=limit)
         except Stalled:
-            self._refused()
+            self.allowance.refused()
             raise
 
     def _answered(self, seconds: float) -> None:
-        self._allow(self._politeness.answered(seconds, self._names.pool.places.taken))
+        self.allowance.answered(seconds)
         if self.latency is not None:
             self.latency(seconds)
-
-    def _refused(self) -> None:
-        self._allow(self._politeness.refused(self._names.pool.places.taken))
-
-    def _allow(self, limit: int) -> None:
-        """So many requests to the NameNode at once from now on."""
-        places = self._names.pool.places
-        if limit != places.limit:
-            places.limit = limit
 
     def _failure(self, response: Response, asked: str) -> AsyncCopyError:
         """What the NameNode's answer means; where it says so, less is asked of it from now on."""
         if overloaded(response.status, response.body):
-            self._refused()
+            self.allowance.refused()
         return failure(response, asked)
 
     async def _datanode(self, op: str, path: str, query: str, offset: int) -> Redirect:
@@ -194,7 +214,7 @@ class WebHdfsClient:
         try:
             answer = await self._names.download(self.namenode, "GET", target, (), 0, kind=BYTES)
         except Stalled:
-            self._refused()
+            self.allowance.refused()
             raise
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):

@@ -174,6 +174,10 @@ class _DiffPageAnswer(Struct):
     page: DiffPage = field(name="SnapshotDiffReportListing")
 
 
+class _Answer(Struct):
+    boolean: bool
+
+
 class _Remote(Struct):
     exception: str
     text: str | None = field(name="message", default=None)
@@ -207,6 +211,7 @@ _snapshots = msgspec.json.Decoder(_SnapshotsAnswer)
 _snapshottable = msgspec.json.Decoder(_SnapshottableAnswer)
 _diff = msgspec.json.Decoder(_DiffAnswer)
 _diff_page = msgspec.json.Decoder(_DiffPageAnswer)
+_answer = msgspec.json.Decoder(_Answer)
 _remote = msgspec.json.Decoder(_RemoteAnswer)
 
 
@@ -335,6 +340,11 @@ def under_construction(response: Response, asked: str) -> bool:
     return _decode(_writing, response, asked).blocks.is_under_construction
 
 
+def boolean(response: Response, asked: str) -> bool:
+    """MKDIRS, DELETE, and RENAME without options: whether it was done."""
+    return _decode(_answer, response, asked).boolean
+
+
 def snapshot_names(response: Response, asked: str) -> list[str]:
     """GETSNAPSHOTLIST; without those that only wait for older ones to be deleted."""
     found = _decode(_snapshots, response, asked).snapshots
@@ -368,6 +378,7 @@ def diff_page(response: Response, asked: str) -> DiffPage:
 
 _TROUBLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
 _CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
+_IN_THE_WAY = ("ParentNotDirectoryException", "FileAlreadyExistsException", "PathComponentTooLongException")
 _PERMANENT = (
     "IllegalArgumentException",
     "HadoopIllegalArgumentException",
@@ -375,6 +386,11 @@ _PERMANENT = (
     "UnsupportedOperationException",
     "PathIsNotDirectoryException",
     "SnapshotException",
+    "PathIsNotEmptyDirectoryException",
+    "NSQuotaExceededException",
+    "DSQuotaExceededException",
+    "QuotaByStorageTypeExceededException",
+    "MaxDirectoryItemsExceededException",
 )
 
 
@@ -402,6 +418,8 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return CredentialsRefused(text)
     if "Cannot find the snapshot of" in remote.message:
         return SnapshotGone(text)
+    if name in _IN_THE_WAY or "must both be" in remote.message:  # RENAME of a file to a directory's name
+        return NameRefused(text)
     if name in _PERMANENT:
         return UnknownOperation(text) if '"op"' in remote.message else Refused(text)
     if "out of the range" in remote.message or "Cannot seek after EOF" in remote.message:

@@ -26,7 +26,7 @@ class Politeness:
 
     def __init__(self, most: int) -> None:
         self.limit = most
-        self._most = most
+        self.most = most
         self._best = inf
         self._recent: list[float] = []
         self._passed_over = 0
@@ -44,18 +44,25 @@ class Politeness:
         if middle > min(max(SLOWER * self._best, QUICK), SLOW):
             return self._lower(asking)
         self._recent.clear()
-        self.limit = min(self.limit + 1, self._most)
+        self.limit = min(self.limit + 1, self.most)
         return self.limit
 
     def refused(self, asking: int) -> int:
         """It said that it is overloaded, or nothing at all for too long. Returns the limit from now on."""
         return self.limit if self._passed_over else self._lower(asking)
 
+    def widen(self, most: int) -> int:
+        """Let the ceiling be at least so high. Returns the limit from now on: as before where it has been lowered."""
+        if most > self.most:
+            self.limit = most if self.limit == self.most else self.limit
+            self.most = most
+        return self.limit
+
     def _lower(self, asking: int) -> int:
         """Below what was really under way: a limit that nobody feels changes nothing."""
         self._recent.clear()
         self._passed_over = asking  # what was asked under the old limit says nothing of the new one
-        self.limit = max(min(LEAST, self._most), int(min(self.limit, asking) * CUT))
+        self.limit = max(min(LEAST, self.most), int(min(self.limit, asking) * CUT))
         return self.limit
 
 

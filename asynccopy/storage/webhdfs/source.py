@@ -51,6 +51,11 @@ class WebHdfsSource:
         self._client.latency = latency
         self._pages = True  # until the server says that it does not know LISTSTATUS_BATCH
 
+    @property
+    def client(self) -> WebHdfsClient:
+        """What it asks with, which a Destination of the same root shares."""
+        return self._client
+
     def _absolute(self, path: str) -> str:
         return (f"{self._root}/{path}" if path else self._root) or "/"
 
