@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What aiohttp found wrong while it parsed. Its text quotes the request, so it is not passed on."""
-        if status >= 500:
+        if status >= 500 and not isinstance(exc, ConnectionError):  # a client that went away is no failure of ours
             log.tell(logging.ERROR, "control failed", exc_info=exc)
             return answer(Rejection(500, "the daemon failed at this", "its log says more"))
         if isinstance(exc, LineTooLong):

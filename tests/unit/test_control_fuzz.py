@@ -316,7 +316,8 @@ async def test_an_oversized_body_is_refused_by_its_length(port: Port, length: st
 async def test_an_oversized_body_is_refused_although_it_does_not_say_so(port: Port) -> None:
     head = port.request("POST", "/v1/pause", Content_Length=None, Transfer_Encoding="chunked")
     pieces = [b"4000\r\n" + b" " * 0x4000 + b"\r\n"] * 6
-    assert code(await port.send(head, *pieces, b"0\r\n\r\n")) == 413
+    said = await port.send(head, *pieces, b"0\r\n\r\n")
+    assert said == b"" or code(said) == 413  # a reset may overtake the answer to who goes on sending
 
 
 async def test_a_body_of_the_greatest_size_is_read(port: Port) -> None:
