@@ -151,7 +151,7 @@ class SourceChanged(FileError):
 class StillOpen(SourceChanged):
     """Somebody is still writing the file."""
 
-    default_hint = "it is taken once its writer has closed it"
+    default_hint = "run again once its writer has closed it; a daemon does so by itself"
 
 
 class SnapshotGone(FileError):

@@ -194,7 +194,7 @@ def test_a_namenode_that_says_nothing_can_be_interrupted(program: Program, bucke
         (["copy", "hdfs://nameservice/x", "s3://BUCKET"], "webhdfs://"),
         (["copy", "SOURCE", "gs://bucket/x"], "gs://"),
         (["copy", "SOURCE", "s3://UPPER_case!"], "bucket name"),
-        (["copy", "SOURCE", "webhdfs://host/x"], "destination"),
+        (["copy", "SOURCE", "webhdfs://user@host/x"], "no user"),
         (["copy", "SOURCE", "SOURCE"], "HDFS cannot be a destination|same"),
         (["copy", "webhdfs://host:99999/x", "s3://BUCKET"], "99999"),
         (["copy", "webhdfs://user:secret@host/x", "s3://BUCKET"], "user"),

@@ -127,7 +127,7 @@ def test_a_file_that_is_still_written(hdfs: Hdfs, root: str, store: Store, bucke
             eventually(lambda: _under_construction(hdfs, client, f"{root}/open"))
         ended = program.copy(hdfs.url + root, f"s3://{bucket}")
         assert ended.code == 1, ended.err
-        assert ended.failed == {"open/small": "SourceChanged", "open/large": "SourceChanged"}
+        assert ended.failed == {"open/small": "StillOpen", "open/large": "StillOpen"}
         assert all("run again" in error["hint"] for error in ended.result["errors"])
         assert store.read_back(bucket) == {"closed": manifest["closed"]}
         assert store.open_uploads(bucket) == []
