@@ -231,6 +231,7 @@ async def test_a_mirrors_fields_are_on_all_that_it_tells(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full here")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the lost line, as its file is let go
 def test_a_full_disk_ends_nothing() -> None:
     configure(file=Path("/dev/full"))
     log.warning("lost")
