@@ -451,7 +451,7 @@ async def test_only_the_first_of_pipelined_requests_is_looked_at(port: Port) -> 
 
 async def test_an_upgrade_is_not_followed(port: Port) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x"}
-    said = await port.send(port.request("GET", "/v1/status", **upgrade), port.request("POST", "/v1/pause", b"{}"))
+    said = await port.send(port.request("GET", "/v1/status", **upgrade) + port.request("POST", "/v1/pause", b"{}"))
     assert code(said) in (200, 400)
     assert said.count(b"HTTP/1.1 ") == 1
 
