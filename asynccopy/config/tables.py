@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.logs import HIDDEN
 from asynccopy.model import MIB
 from asynccopy.timetable import Timetable
@@ -93,7 +94,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
 
     @property
     def settings(self) -> Mapping[str, object]:
-        return {"user": self.user}
+        return {"cluster": Cluster(servers=self.addresses, user=self.user)}
 
 
 class S3Endpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="s3"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import UsageError
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
@@ -33,8 +34,8 @@ Latency = Callable[[float], None]
 
 
 class Settings(Struct, frozen=True):
-    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``user``: HDFS user of simple
-    security. ``capabilities``: of the destination, where another process has probed it already.
+    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``capabilities``: of the
+    destination, where another process has probed it already.
     """
 
     sign_payload: bool = False
@@ -52,7 +53,7 @@ class Settings(Struct, frozen=True):
     oss_forbid_overwrite: bool = False
     oss_tags: tuple[tuple[str, str], ...] = ()
     oss_metadata: tuple[tuple[str, str], ...] = ()
-    user: str | None = None
+    cluster: Cluster = Cluster()
     capabilities: Capabilities | None = None
 
 
@@ -146,11 +147,25 @@ def _unknown(url: str, scheme: str) -> UsageError:
 def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None) -> Source:
     from asynccopy.storage.webhdfs.source import WebHdfsSource
 
-    origin, root = _namenode(url, scheme)
-    source = WebHdfsSource(origin, root, _hdfs_user(settings), connections=_connections(settings), latency=latency)
+    base, root = _namenode(url, scheme)
+    return WebHdfsSource(_webhdfs_client(base, settings, latency, namenodes), base, root)
+
+
+def _webhdfs_client(
+    base: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None
+) -> WebHdfsClient:
+    from asynccopy.storage.webhdfs.auth import Simple
+    from asynccopy.storage.webhdfs.client import WebHdfsClient
+    from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
+
+    given = settings.cluster
+    user = given.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
+    nameservice = Nameservice(servers(given.servers or (base,)))
+    client = WebHdfsClient(nameservice, Simple(user), connections=_connections(settings))
+    client.latency = latency
     if namenodes is not None:
-        namenodes.join(source.client)
-    return source
+        namenodes.join(client)
+    return client
 
 
 def _webhdfs_destination(
@@ -158,18 +173,14 @@ def _webhdfs_destination(
 ) -> Destination:
     from asynccopy.storage.webhdfs.destination import WebHdfsDestination
 
-    origin, root = _namenode(url, scheme)
+    base, root = _namenode(url, scheme)
     if "," in root:  # CONCAT, which joins parts, has no way to write one
         raise UsageError(f"{url}: no comma in an HDFS destination", hint="choose another directory")
-    user, connections = _hdfs_user(settings), _connections(settings)
-    destination = WebHdfsDestination(origin, root, user, connections=connections, latency=latency)
-    if namenodes is not None:
-        namenodes.join(destination.client)
-    return destination
+    return WebHdfsDestination(_webhdfs_client(base, settings, latency, namenodes), base, root)
 
 
-def _namenode(url: str, scheme: str) -> tuple[Origin, str]:
-    """The NameNode and the absolute path on it, "" for ``/``. Raises UsageError."""
+def _namenode(url: str, scheme: str) -> tuple[str, str]:
+    """The URL of the NameNode, and the absolute path on it, "" for ``/``. Raises UsageError."""
     # Not urlsplit: an HDFS path may hold ? and #, and it is written as it is, as in `hdfs dfs`.
     authority, _, path = url[len(scheme) + 3 :].partition("/")
     if "@" in authority:
@@ -185,11 +196,8 @@ def _namenode(url: str, scheme: str) -> tuple[Origin, str]:
     if "." in components or ".." in components:
         raise UsageError(f"{url}: . and .. are no HDFS names")
     root = "/" + "/".join(components) if components else ""
-    return Origin("https" if secure else "http", match["six"] or match["host"], port), root
-
-
-def _hdfs_user(settings: Settings) -> str:
-    return settings.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
+    host = f"[{match['six']}]" if match["six"] else match["host"]
+    return f"{scheme}://{host}:{port}", root
 
 
 def _connections(settings: Settings) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.simulators import S3Simulator, TreeNamespace, WebHdfsSimulator
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.registry import Settings, open_destination, open_source
@@ -61,7 +62,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     tree.put("/small", SMALL)
     tree.put("/large", LARGE)
     async with WebHdfsSimulator(tree) as hdfs, S3Simulator(["bucket"]) as s3:
-        settings = Settings(s3_endpoint=s3.url, s3_region="us-east-1", user="me")
+        settings = Settings(s3_endpoint=s3.url, s3_region="us-east-1", cluster=Cluster(user="me"))
         async with (
             aclosing(open_source(hdfs.url.replace("http", "webhdfs") + "/", settings)) as source,
             aclosing(open_destination("s3://bucket", settings)) as destination,

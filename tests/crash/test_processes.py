@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import AsyncCopyError, CredentialsRefused, Interrupted, JournalFull, UsageError
 from asynccopy.executors import process as process_module
 from asynccopy.executors.frames import SetUp
@@ -114,7 +115,11 @@ class World:
         url: str | None = None,
     ) -> AsyncIterator[Mirror]:
         settings = Settings(
-            s3_endpoint=self.s3.url, s3_region="us-east-1", user="me", bandwidth=bandwidth, concurrency=concurrency
+            s3_endpoint=self.s3.url,
+            s3_region="us-east-1",
+            cluster=Cluster(user="me"),
+            bandwidth=bandwidth,
+            concurrency=concurrency,
         )
         source_url, destination_url = self.hdfs.url.replace("http", "webhdfs") + "/", f"s3://bucket/{name}"
 

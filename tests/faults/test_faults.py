@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import AsyncCopyError
 from asynccopy.executors.processes import in_processes
 from asynccopy.executors.recipe import inline
@@ -58,7 +59,7 @@ class World:
         self.retried: list[AsyncCopyError] = []
 
     async def copy(self, *, stall: float | None = None, policy: RetryPolicy = POLICY, **options: Any) -> Progress:
-        settings = registry.Settings(s3_endpoint=self.s3.url, s3_region="us-east-1", user="me")
+        settings = registry.Settings(s3_endpoint=self.s3.url, s3_region="us-east-1", cluster=Cluster(user="me"))
         places = [
             registry.Place(url, settings)
             for url in (self.hdfs.url.replace("http", "webhdfs") + "/data", "s3://bucket/p")

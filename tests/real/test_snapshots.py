@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import PermissionDenied, Refused
 from asynccopy.model import Change
 from asynccopy.storage.interface import Snapshots, Source
@@ -32,7 +33,7 @@ class TestNameNode(SnapshotWireSuite):
 
 
 def connect(hdfs: Hdfs, path: str, user: str | None = None) -> Source:
-    return open_source(hdfs.url + path, Settings(user=user or hdfs.user))
+    return open_source(hdfs.url + path, Settings(cluster=Cluster(user=user or hdfs.user)))
 
 
 def of(source: Source) -> Snapshots:

@@ -10,6 +10,7 @@ from itertools import count
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.storage.interface import Source
 from asynccopy.storage.registry import Settings, open_source
 from asynccopy.storage.webhdfs.messages import UnknownOperation
@@ -103,4 +104,4 @@ class TestWebHdfsSource(SourceSuite):
         return self._open(f"{self.root}/{path}")
 
     def _open(self, path: str) -> Source:
-        return open_source(self.hdfs.url + path, Settings(user=self.hdfs.user))
+        return open_source(self.hdfs.url + path, Settings(cluster=Cluster(user=self.hdfs.user)))

@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from itertools import count
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import NameRefused, NotFound, NotThere, Refused
 from asynccopy.model import MIB, FileStatus
 from asynccopy.storage.interface import Destination
-from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import Settings, open_source
 from asynccopy.storage.webhdfs import uploads
+from asynccopy.storage.webhdfs.auth import Simple
+from asynccopy.storage.webhdfs.client import WebHdfsClient
 from asynccopy.storage.webhdfs.destination import WebHdfsDestination
+from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
 from testbed import fetch
 from testbed.content import Content
 from testbed.fill import Manifest, WebHdfsError, fill
@@ -48,11 +50,8 @@ def root() -> str:
 
 
 def opened(hdfs: Hdfs, root: str, page_size: int = 1000) -> WebHdfsDestination:
-    address = urlsplit(hdfs.address)
-    assert address.hostname is not None
-    assert address.port is not None
-    namenode = Origin("http", address.hostname, address.port)
-    return WebHdfsDestination(namenode, root, hdfs.user, connections=16, page_size=page_size)
+    client = WebHdfsClient(Nameservice(servers([hdfs.url])), Simple(hdfs.user), connections=16)
+    return WebHdfsDestination(client, hdfs.url, root, page_size=page_size)
 
 
 @pytest.fixture
@@ -212,5 +211,5 @@ def test_a_killed_copy_goes_on_with_its_parts(small_pages: Hdfs, root: str, prog
 
 
 async def checksum(hdfs: Hdfs, root: str) -> object:
-    async with aclosing(open_source(hdfs.url + root, Settings(user=hdfs.user))) as source:
+    async with aclosing(open_source(hdfs.url + root, Settings(cluster=Cluster(user=hdfs.user)))) as source:
         return await source.checksum("large, and wide")

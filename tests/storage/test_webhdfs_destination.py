@@ -26,9 +26,11 @@ from asynccopy.simulators.faults import Delay, Fault, LostReply, Status
 from asynccopy.simulators.namespace import TreeNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 from asynccopy.storage.interface import Destination
-from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import uploads
+from asynccopy.storage.webhdfs.auth import Simple
+from asynccopy.storage.webhdfs.client import WebHdfsClient
 from asynccopy.storage.webhdfs.destination import WebHdfsDestination
+from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
 from tests.suites import NASTY_NAMES
 from tests.suites.destination import DestinationSuite, crc32c, listed, noise, put, send
 
@@ -36,8 +38,8 @@ ROOT = "/data/copy of it"
 
 
 def opened(hdfs: WebHdfsSimulator, *, root: str = ROOT, page_size: int = 1000) -> WebHdfsDestination:
-    host, _, port = hdfs.url.removeprefix("http://").partition(":")
-    return WebHdfsDestination(Origin("http", host, int(port)), root, "hdfs", connections=16, page_size=page_size)
+    client = WebHdfsClient(Nameservice(servers([hdfs.url])), Simple("hdfs"), connections=16)
+    return WebHdfsDestination(client, hdfs.url.replace("http", "webhdfs"), root, page_size=page_size)
 
 
 class TestWebHdfsDestination(DestinationSuite):

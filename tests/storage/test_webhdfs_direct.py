@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import NotFound, Transient
 from asynccopy.model import ByteRange
 from asynccopy.simulators.faults import Delay, Fault, Reset, Status
@@ -34,7 +35,9 @@ async def cluster(datanodes: int = 2) -> AsyncIterator[tuple[WebHdfsSimulator, S
         namespace.put(f"/{path}", body)
     async with (
         WebHdfsSimulator(namespace, datanodes=datanodes) as hdfs,
-        aclosing(open_source(hdfs.url.replace("http://", "webhdfs://") + "/", Settings(user="me"))) as source,
+        aclosing(
+            open_source(hdfs.url.replace("http://", "webhdfs://") + "/", Settings(cluster=Cluster(user="me")))
+        ) as source,
     ):
         yield hdfs, source
 
@@ -134,11 +137,13 @@ async def test_those_who_share_a_busy_namenode_ask_it_less_all_together() -> Non
     async with cluster() as (hdfs, alone):
         assert isinstance(alone, WebHdfsSource)
         url, namenodes = hdfs.url.replace("http://", "webhdfs://"), NameNodes()
-        wide = open_destination(f"{url}/to", Settings(user="you", concurrency=100), namenodes=namenodes)
+        wide = open_destination(
+            f"{url}/to", Settings(cluster=Cluster(user="you"), concurrency=100), namenodes=namenodes
+        )
         assert isinstance(wide, WebHdfsDestination)
         async with (
-            aclosing(open_source(f"{url}/", Settings(user="me"), namenodes=namenodes)) as one,
-            aclosing(open_source(f"{url}/d", Settings(user="me"), namenodes=namenodes)) as two,
+            aclosing(open_source(f"{url}/", Settings(cluster=Cluster(user="me")), namenodes=namenodes)) as one,
+            aclosing(open_source(f"{url}/d", Settings(cluster=Cluster(user="me")), namenodes=namenodes)) as two,
             aclosing(wide),
         ):
             assert isinstance(one, WebHdfsSource)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import NotFound, ServerTrouble, ShortRead
 from asynccopy.model import ByteRange
 from asynccopy.simulators.faults import Cut, Fault, Status
@@ -84,7 +85,9 @@ async def world(
     namespace.put("/small", SMALL)
     async with (
         kind(namespace) as hdfs,
-        aclosing(open_source(hdfs.url.replace("http://", "webhdfs://") + "/", Settings(user="me"))) as source,
+        aclosing(
+            open_source(hdfs.url.replace("http://", "webhdfs://") + "/", Settings(cluster=Cluster(user="me")))
+        ) as source,
     ):
         yield World(hdfs, source)
 

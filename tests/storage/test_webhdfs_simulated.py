@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.simulators.namespace import TreeNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 from asynccopy.storage.interface import Source
@@ -58,4 +59,6 @@ class TestWebHdfsSource(SourceSuite):
         return self._open(f"{ROOT}/{path}")
 
     def _open(self, path: str) -> Source:
-        return open_source(self.hdfs.url.replace("http://", "webhdfs://") + path, Settings(user="hdfs"))
+        return open_source(
+            self.hdfs.url.replace("http://", "webhdfs://") + path, Settings(cluster=Cluster(user="hdfs"))
+        )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import AsyncCopyError, NotFound, Refused, ServerTrouble, SnapshotGone, WrongServer
 from asynccopy.model import ByteRange, Change
 from asynccopy.retry import RetryPolicy
@@ -33,7 +34,9 @@ NONE = ("GETSNAPSHOTDIFFLISTING", "GETSNAPSHOTDIFF", "GETSNAPSHOTLIST", "CREATES
 
 @asynccontextmanager
 async def opened(hdfs: WebHdfsSimulator, path: str = ROOT) -> AsyncIterator[Source]:
-    async with aclosing(open_source(hdfs.url.replace("http://", "webhdfs://") + path, Settings(user="hdfs"))) as source:
+    async with aclosing(
+        open_source(hdfs.url.replace("http://", "webhdfs://") + path, Settings(cluster=Cluster(user="hdfs")))
+    ) as source:
         yield source
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from asynccopy.cli.endpoints import resolve
 from asynccopy.config import parse
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import UsageError
 from asynccopy.storage.registry import Settings
 
@@ -23,7 +24,7 @@ GIVEN = Settings(concurrency=7, sign_payload=True)
 def test_a_name_brings_its_settings_and_keeps_the_others() -> None:
     assert resolve("dc1:/warehouse", CONFIG, GIVEN) == (
         "webhdfs://nn:9870/warehouse",
-        Settings(concurrency=7, sign_payload=True, user="etl"),
+        Settings(concurrency=7, sign_payload=True, cluster=Cluster(servers=("webhdfs://nn:9870",), user="etl")),
     )
     assert resolve("lake:/a/b", CONFIG, GIVEN) == (
         "s3://b/a/b",

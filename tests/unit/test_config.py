@@ -28,6 +28,7 @@ from asynccopy.config import (
     read_secret,
     state_directory,
 )
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import UsageError
 from asynccopy.timetable import Timetable
 from asynccopy.units import parse_cap, parse_limit
@@ -91,7 +92,10 @@ def test_what_was_promised_loads() -> None:
     )
     assert (sales.interval, sales.full_scan_interval, sales.settle) == (30, 21600, 10)
     assert sales.max_delete.most(1000) == 50
-    assert config.place(sales.source) == ("webhdfs://nn1:9870/warehouse/sales", {})
+    assert config.place(sales.source) == (
+        "webhdfs://nn1:9870/warehouse/sales",
+        {"cluster": Cluster(servers=("webhdfs://nn1:9870", "webhdfs://nn2:9870"))},
+    )
     assert config.place(sales.destination) == ("s3://lake/sales", {})
 
 
@@ -130,8 +134,14 @@ def test_the_example_is_legal() -> None:
 
 def test_places() -> None:
     config = load(EXAMPLE)
-    assert config.place("dc1:/warehouse") == ("webhdfs://nn1.example:9870/warehouse", {"user": "hdfs"})
-    assert config.place("dc2:") == ("webhdfs://namenode.example:9870/", {})
+    assert config.place("dc1:/warehouse") == (
+        "webhdfs://nn1.example:9870/warehouse",
+        {"cluster": Cluster(servers=("webhdfs://nn1.example:9870", "webhdfs://nn2.example:9870"), user="hdfs")},
+    )
+    assert config.place("dc2:") == (
+        "webhdfs://namenode.example:9870/",
+        {"cluster": Cluster(servers=("webhdfs://namenode.example:9870",))},
+    )
     assert config.place("lake:/a/b") == (
         "s3://data-lake/a/b",
         {"s3_endpoint": "https://s3.example:9000", "s3_region": "eu-central-1", "s3_addressing": "path"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import AsyncCopyError, Unreachable, UsageError
 from asynccopy.storage.limited import LimitedSource
 from asynccopy.storage.registry import Settings, open_destination, open_source
@@ -88,7 +89,7 @@ def test_refused_endpoints(endpoint: str) -> None:
     ],
 )
 async def test_hdfs_urls(url: str, normal: str, name: str) -> None:
-    source = open_source(url, Settings(user="me"))
+    source = open_source(url, Settings(cluster=Cluster(user="me")))
     assert (source.url, source.name) == (normal, name)
     await source.aclose()
 
@@ -107,20 +108,20 @@ async def test_keys_are_made_of_a_prefix_and_the_whole_path() -> None:
 
 
 async def test_hdfs_as_a_destination_has_its_root_in_the_url() -> None:
-    destination = open_destination("WebHDFS://nn//a///b c/", Settings(user="me"))
+    destination = open_destination("WebHDFS://nn//a///b c/", Settings(cluster=Cluster(user="me")))
     assert (destination.url, destination.prefix) == ("webhdfs://nn:9870/a/b c", "")
     await destination.aclose()
 
 
 async def test_bandwidth_wraps_a_source() -> None:
-    source = open_source("webhdfs://nn/x", Settings(bandwidth=1000.0, user="me"))
+    source = open_source("webhdfs://nn/x", Settings(bandwidth=1000.0, cluster=Cluster(user="me")))
     assert isinstance(source, LimitedSource)
     await source.aclose()
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example", "."])
 async def test_a_host_that_is_none_is_unreachable_and_nothing_foreign(host: str) -> None:
-    source = open_source(f"webhdfs://{host}:9870/x", Settings(user="me"))
+    source = open_source(f"webhdfs://{host}:9870/x", Settings(cluster=Cluster(user="me")))
     with pytest.raises(AsyncCopyError) as raised:
         await source.check()
     assert isinstance(raised.value, Unreachable)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, TypeVar
-from urllib.parse import quote
 
 from asynccopy.errors import (
     AsyncCopyError,
@@ -20,9 +19,9 @@ from asynccopy.storage.http import HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.allowance import Allowance
+from asynccopy.storage.webhdfs.auth import Auth
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
-    PREFIX,
     LocatedBlock,
     Redirect,
     encoded,
@@ -30,6 +29,7 @@ from asynccopy.storage.webhdfs.messages import (
     located_blocks,
     redirect,
 )
+from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
 from asynccopy.storage.webhdfs.politeness import overloaded
 
 LISTING: Final = 1 << 30
@@ -44,7 +44,7 @@ E = TypeVar("E", bound=BaseException)
 
 
 class WebHdfsClient:
-    """Requests to one NameNode and the DataNodes it names, or to a gateway that stands for all of them.
+    """Requests to a nameservice and the DataNodes it names, or to a gateway that stands for all of them.
 
     ``asked`` texts in errors name the host, the operation and the path, never the query. ``latency`` is told the
     seconds from each request to the NameNode to its answer, the time before it may be sent not counted.
@@ -52,15 +52,20 @@ class WebHdfsClient:
 
     latency: Callable[[float], None] | None = None
 
-    def __init__(self, namenode: Origin, user: str | None, *, connections: int, stall: float = 30.0) -> None:
-        self.namenode = namenode
-        self._user = f"&user.name={quote(user, safe='')}" if user else ""
+    def __init__(self, nameservice: Nameservice, auth: Auth, *, connections: int, stall: float = 30.0) -> None:
+        self.nameservice = nameservice
+        self._auth = auth
         self._names = HttpDoor(connections=connections, stall=stall)
         self._data = HttpDoor(connections=connections, stall=stall)
         self._datanodes = DataNodes()
         self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
         self.share(Allowance(connections))
         self._names.observe = self._answered
+
+    @property
+    def namenode(self) -> Origin:
+        """The one that is asked now."""
+        return self.nameservice.active.origin
 
     def share(self, allowance: Allowance) -> None:
         """Take the places for requests to the NameNode from there, as others may. Not after the first request."""
@@ -159,15 +164,22 @@ class WebHdfsClient:
         return list(located_blocks(response, self._asked("GET_BLOCK_LOCATIONS", path)))
 
     async def aclose(self) -> None:
+        await self._auth.aclose()
         await self._names.aclose()
         await self._data.aclose()
 
     # --- NameNode ------------------------------------------------------------------------------------------------
 
     async def _ask(self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None) -> Response:
-        target = f"{PREFIX}{encoded(path)}?op={op}{self._user}{query}"
+        who = await self._auth.query()
+
+        async def send(server: Server) -> Response:
+            target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
+            headers = await self._auth.headers(server.origin)
+            return await self._names.request(server.origin, method, target, headers, limit=limit)
+
         try:
-            return await self._names.request(self.namenode, method, target, limit=limit)
+            return await self.nameservice.ask(send)
         except Stalled:
             self.allowance.refused()
             raise
@@ -206,13 +218,18 @@ class WebHdfsClient:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
     async def _redirect(self, op: str, path: str, query: str, asked: str) -> Redirect:
-        here = Redirect(self.namenode, f"op={op}{self._user}")
+        here = Redirect(self.namenode, f"op={op}{await self._auth.query()}")
         if self._gateway:
             return here
-        # noredirect (3.x) spares the 307; an older server redirects all the same.
-        target = f"{PREFIX}{encoded(path)}?{here.query}{query}&noredirect=true"
+
+        async def send(server: Server) -> Reader | Response:
+            # noredirect (3.x) spares the 307; an older server redirects all the same.
+            target = f"{server.prefix}{encoded(path)}?{here.query}{query}&noredirect=true"
+            headers = await self._auth.headers(server.origin)
+            return await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES)
+
         try:
-            answer = await self._names.download(self.namenode, "GET", target, (), 0, kind=BYTES)
+            answer = await self.nameservice.ask(send)
         except Stalled:
             self.allowance.refused()
             raise

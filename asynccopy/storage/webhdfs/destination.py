@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 
 from asynccopy.errors import (
@@ -22,7 +22,6 @@ from asynccopy.errors import (
 )
 from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage, PartReceipt, PartReply
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
-from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import uploads
 from asynccopy.storage.webhdfs.client import WebHdfsClient
 from asynccopy.storage.webhdfs.paths import STAGING, key_path, max_key
@@ -43,17 +42,8 @@ class WebHdfsDestination:
     stream: objects are read back. CONCAT, which joins the parts, is refused inside an encryption zone.
     """
 
-    def __init__(
-        self,
-        namenode: Origin,
-        root: str,
-        user: str | None,
-        *,
-        connections: int,
-        page_size: int = 1000,
-        latency: Callable[[float], None] | None = None,
-    ) -> None:
-        self._files = WebHdfsSource(namenode, root, user, connections=connections, latency=latency)
+    def __init__(self, client: WebHdfsClient, base: str, root: str, *, page_size: int = 1000) -> None:
+        self._files = WebHdfsSource(client, base, root)
         self._writer = WebHdfsWriter(self._files.client, root)
         self._root = root
         self._page_size = page_size

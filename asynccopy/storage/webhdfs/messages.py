@@ -31,8 +31,6 @@ from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
 
-PREFIX: Final = "/webhdfs/v1"
-
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]@:/?#\\]+))(?::(?P<port>[0-9]{1,5}))?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")

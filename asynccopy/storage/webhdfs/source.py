@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -18,7 +18,6 @@ from asynccopy.errors import (
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import NoBytes
 from asynccopy.storage.interface import Reader
-from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import messages
 from asynccopy.storage.webhdfs.client import LISTING, WebHdfsClient
 from asynccopy.storage.webhdfs.snapshots import WebHdfsSnapshots
@@ -29,26 +28,15 @@ T = TypeVar("T")
 class WebHdfsSource:
     """A directory or a file of an HDFS cluster, read over WebHDFS.
 
-    ``root`` is an absolute HDFS path without a trailing slash, "" for ``/``. ``user``: the name for ``user.name``,
-    without which a cluster without security takes us for ``dr.who``.
+    ``base`` is the cluster as it is named in URLs, ``webhdfs://namenode:9870`` or ``hdfs://nameservice``; ``root`` is
+    an absolute HDFS path without a trailing slash, "" for ``/``. The client is closed with the source.
     """
 
-    def __init__(
-        self,
-        namenode: Origin,
-        root: str,
-        user: str | None,
-        *,
-        connections: int,
-        stall: float = 30.0,
-        latency: Callable[[float], None] | None = None,
-    ) -> None:
-        scheme = "swebhdfs" if namenode.scheme == "https" else "webhdfs"
-        self.url = f"{scheme}://{namenode.host}:{namenode.port}{root or '/'}"
+    def __init__(self, client: WebHdfsClient, base: str, root: str) -> None:
+        self.url = f"{base}{root or '/'}"
         self.name = root.rpartition("/")[2]
         self._root = root
-        self._client = WebHdfsClient(namenode, user, connections=connections, stall=stall)
-        self._client.latency = latency
+        self._client = client
         self._pages = True  # until the server says that it does not know LISTSTATUS_BATCH
 
     @property
