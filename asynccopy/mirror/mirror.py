@@ -33,7 +33,7 @@ from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
-from asynccopy.storage.retrying import RetryingDestination
+from asynccopy.storage.retrying import RetryingDestination, RetryingSource
 from asynccopy.transfer.copy import Copied, Verify, abort
 from asynccopy.transfer.parts import check_part_size
 
@@ -128,9 +128,10 @@ class Mirror:
         Raises Interrupted when ``stop`` was set before the end; Unreachable, CredentialsRefused, NotThere,
         WrongServer from the preflight of both sides, before anything is written; JournalError.
         """
-        root = await self._bare_source.check()
+        root = await RetryingSource(self._bare_source, self._policy, self._noticed).check()
         known = self.capabilities
-        capabilities = self.capabilities = known or await self._bare_destination.check()
+        checked = RetryingDestination(self._bare_destination, self._policy, self._noticed)
+        capabilities = self.capabilities = known or await checked.check()
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
         recipe = Recipe(

@@ -137,13 +137,22 @@ class HttpDoor:
             self.pool.end(origin, connection, keep=keep)
 
     async def download(
-        self, origin: Origin, method: str, target: str, headers: Headers, length: int, *, kind: str | None = None
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Headers,
+        length: int,
+        *,
+        kind: str | None = None,
+        patience: float | None = None,
     ) -> Reader | Response:
         """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (b"" instead of a body of
         another length).
 
         What announces its length is taken as it is; what does not is counted (``fallback``), and raises ServerTrouble
         when there is more. ``kind``: the content type of the body; an answer of another one is a Response, all of it.
+        ``patience``: as of ``request``.
         """
         head = _head(origin, method, target, headers, None)
         pool = self.pool
@@ -152,7 +161,7 @@ class HttpDoor:
             lent = keep = False
             try:
                 connection.write(head)
-                status, fields, may_keep = await connection.read_head(pool.stall)
+                status, fields, may_keep = await connection.read_head(pool.stall if patience is None else patience)
                 if status not in (200, 206) or (kind is not None and media_type(fields) != kind):
                     response, keep = await self._rest(connection, status, fields, may_keep, MESSAGE)
                     return response

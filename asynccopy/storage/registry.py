@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asynccopy.storage.s3.settings import S3Settings
     from asynccopy.storage.webhdfs.allowance import Allowance
     from asynccopy.storage.webhdfs.client import WebHdfsClient
+    from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
@@ -65,15 +66,21 @@ class Place(Struct, frozen=True):
 
 
 class NameNodes:
-    """Has the sides that are opened with it share what each NameNode bears: one serves them all, and the cluster."""
+    """Has the sides that are opened with it share what each nameservice bears, which serves them all, and the cluster;
+    and which of its NameNodes is active. Those that have one server in common are on one nameservice.
+    """
 
     def __init__(self) -> None:
         self._allowances: dict[Origin, Allowance] = {}
+        self._nameservices: dict[frozenset[Server], Nameservice] = {}
 
     def join(self, client: WebHdfsClient) -> None:
-        shared = self._allowances.setdefault(client.namenode, client.allowance)
+        origins = client.nameservice.origins
+        shared = next((self._allowances[each] for each in origins if each in self._allowances), client.allowance)
+        for each in origins:
+            self._allowances.setdefault(each, shared)
         shared.widen(client.allowance.most)
-        client.share(shared)
+        client.share(shared, self._nameservices.setdefault(frozenset(client.nameservice.servers), client.nameservice))
 
 
 def open_source(

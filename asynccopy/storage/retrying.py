@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from asynccopy.errors import AsyncCopyError, Transient
+from asynccopy.errors import AsyncCopyError, NoActiveNameNode, Transient
 from asynccopy.model import (
     ByteRange,
     Change,
@@ -77,7 +77,9 @@ class _Retrying:
 
 
 class RetryingSource(_Retrying):
-    """A Source that tries again. ``check`` does not: a wrong address should be told at once."""
+    """A Source that tries again. ``check`` does not, since a wrong address should be told at once, except where the
+    address is right: its NameNodes answer, and none is active.
+    """
 
     def __init__(self, source: Source, policy: RetryPolicy, noticed: Noticed) -> None:
         super().__init__(policy, noticed)
@@ -86,7 +88,10 @@ class RetryingSource(_Retrying):
         self.name = source.name
 
     async def check(self) -> FileStatus:
-        return await self._source.check()
+        try:
+            return await self._source.check()
+        except NoActiveNameNode as error:
+            return await self._again(self._source.check, error)
 
     async def status(self, path: str) -> FileStatus:
         return await self._again(lambda: self._source.status(path))
@@ -197,7 +202,9 @@ class _ResumingReader:
 
 
 class RetryingDestination(_Retrying):
-    """A Destination that tries again, but for ``check`` and the ways into and out of an upload (see above)."""
+    """A Destination that tries again, but for ``check`` (as a Source) and the ways into and out of an upload (see
+    above).
+    """
 
     def __init__(self, destination: Destination, policy: RetryPolicy, noticed: Noticed) -> None:
         super().__init__(policy, noticed)
@@ -207,7 +214,10 @@ class RetryingDestination(_Retrying):
         self.limits = destination.limits
 
     async def check(self) -> Capabilities:
-        return await self._destination.check()
+        try:
+            return await self._destination.check()
+        except NoActiveNameNode as error:
+            return await self._again(self._destination.check, error)
 
     async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
         try:

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from asynccopy.errors import (
     AsyncCopyError,
     ConnectionLost,
+    NoActiveNameNode,
     ServerTrouble,
     SourceChanged,
     Stalled,
@@ -15,7 +16,7 @@ from asynccopy.errors import (
     Unreachable,
 )
 from asynccopy.model import ByteRange
-from asynccopy.storage.http import HttpDoor, Response, media_type
+from asynccopy.storage.http import Headers, HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.allowance import Allowance
@@ -24,12 +25,14 @@ from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     LocatedBlock,
     Redirect,
+    UnknownOperation,
     encoded,
     failure,
     located_blocks,
+    passive,
     redirect,
 )
-from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
+from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
 from asynccopy.storage.webhdfs.politeness import overloaded
 
 LISTING: Final = 1 << 30
@@ -58,7 +61,6 @@ class WebHdfsClient:
         self._names = HttpDoor(connections=connections, stall=stall)
         self._data = HttpDoor(connections=connections, stall=stall)
         self._datanodes = DataNodes()
-        self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
         self.share(Allowance(connections))
         self._names.observe = self._answered
 
@@ -67,32 +69,47 @@ class WebHdfsClient:
         """The one that is asked now."""
         return self.nameservice.active.origin
 
-    def share(self, allowance: Allowance) -> None:
-        """Take the places for requests to the NameNode from there, as others may. Not after the first request."""
+    def share(self, allowance: Allowance, nameservice: Nameservice | None = None) -> None:
+        """Take the places for requests to the NameNode from there, as others may, and what is known of the nameservice.
+        Not after the first request.
+        """
+        self.nameservice = nameservice or self.nameservice
         self.allowance = allowance
         self._names.pool.places = allowance.places
 
     async def get(
         self, op: str, path: str, query: str = "", *, method: str = "GET", limit: int | None = None
     ) -> Response:
-        """An operation that the NameNode answers itself; a success, else the error it means is raised."""
-        response = await self._ask(op, path, query, method=method, limit=limit)
+        """An operation that the NameNode answers itself; a success, else the error it means is raised.
+
+        What the nameservice does not know is asked for once: from then on it is UnknownOperation at once.
+        """
+        if op in self.nameservice.unknown:
+            raise UnknownOperation(f"{self._asked(op, path)}: not known there")
+        _, response = await self._ask(op, path, query, method=method, limit=limit)
         if response.status != 200:
-            raise self._failure(response, self._asked(op, path))
+            error = self._failure(response, self._asked(op, path))
+            if isinstance(error, UnknownOperation):
+                self.nameservice.unknown.add(op)
+            raise error
         return response
 
     async def read(self, path: str, range: ByteRange) -> Reader:
         """OPEN a range. A DataNode that fails on the way is avoided for a while."""
         query = f"&offset={range.offset}&length={range.length}"
-        target = self._datanodes.next() if range.length <= DIRECT else None
+        # Nor can a DataNode serve a file while it finds no NameNode: then it is the NameNode that is waited for.
+        direct = range.length <= DIRECT and not self.nameservice.trouble
+        target = self._datanodes.next() if direct else None
         if target is None:
             target = await self._datanode("OPEN", path, query, range.offset)
             self._datanodes.named(target)
         asked = self._asked("OPEN", path)
         # Our path (see ``messages.redirect``) and, whatever the redirect said, our range.
-        url = f"{PREFIX}{encoded(path)}?{queries(target.query)[0]}{query}"
+        rest, plain = queries(target.query)
+        url = f"{target.prefix}{encoded(path)}?{target.query if plain is None else rest + query}"
+        headers = await self._credentials(target.origin)
         try:
-            answer = await self._data.download(target.origin, "GET", url, (), range.length)
+            answer = await self._data.download(target.origin, "GET", url, headers, range.length)
         except Unreachable as error:
             raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         except Transient as error:
@@ -117,12 +134,12 @@ class WebHdfsClient:
         before its length was looked up.
         """
         asked = self._asked("CREATE", path)
-        response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
+        server, response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
-        target = redirect(response, self.namenode, asked)
-        url = f"{PREFIX}{encoded(path)}?{target.query}"  # our path: the redirect's is NFC-normalised
-        headers = (("Content-Type", BYTES),)
+        target = redirect(response, server.origin, asked)
+        url = f"{target.prefix}{encoded(path)}?{target.query}"  # our path: the redirect's is NFC-normalised
+        headers = (("Content-Type", BYTES), *await self._credentials(target.origin))
         try:
             if isinstance(body, bytes | memoryview):
                 response = await self._data.request(target.origin, "PUT", url, headers, body)
@@ -147,8 +164,10 @@ class WebHdfsClient:
 
     async def _checksum_at(self, path: str, target: Redirect) -> Response:
         asked = self._asked("GETFILECHECKSUM", path)
+        headers = await self._credentials(target.origin)
+        url = f"{target.prefix}{encoded(path)}?{target.query}"
         try:
-            response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
+            response = await self._data.request(target.origin, "GET", url, headers)
         except Unreachable as error:
             raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         if response.status != 200:
@@ -170,16 +189,21 @@ class WebHdfsClient:
 
     # --- NameNode ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None) -> Response:
+    async def _ask(
+        self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None
+    ) -> tuple[Server, Response]:
         who = await self._auth.query()
 
-        async def send(server: Server) -> Response:
+        async def send(server: Server, patience: float | None) -> tuple[Server, Response]:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
             headers = await self._auth.headers(server.origin)
-            return await self._names.request(server.origin, method, target, headers, limit=limit)
+            response = await self._names.request(server.origin, method, target, headers, patience=patience, limit=limit)
+            return server, _active(server, response)
 
+        # CREATE only asks where to: there it changes something. What may be long takes its time.
+        once = method != "GET" and op != "CREATE"
         try:
-            return await self.nameservice.ask(send)
+            return await self.nameservice.ask(send, once=once, patient=limit is not None)
         except Stalled:
             self.allowance.refused()
             raise
@@ -199,7 +223,7 @@ class WebHdfsClient:
         """Ask the NameNode for a DataNode, and once more for another one when it names one that has just failed."""
         asked = self._asked(op, path)
         found = await self._redirect(op, path, query, asked)
-        if found.origin == self.namenode or not self._datanodes.suspected(found.origin):
+        if found.origin in self.nameservice.origins or not self._datanodes.suspected(found.origin):
             return found  # a gateway knows no other one than itself
         avoid = ",".join(
             f"{node.ip_addr}:{node.xfer_port}"  # the only form that is understood; the redirect's host:port is ignored
@@ -218,37 +242,57 @@ class WebHdfsClient:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
     async def _redirect(self, op: str, path: str, query: str, asked: str) -> Redirect:
-        here = Redirect(self.namenode, f"op={op}{await self._auth.query()}")
-        if self._gateway:
-            return here
+        own = f"op={op}{await self._auth.query()}"
+        if self.nameservice.streams:
+            server = self.nameservice.turn()
+            return Redirect(server.origin, own, server.prefix)
 
-        async def send(server: Server) -> Reader | Response:
+        async def send(server: Server, patience: float | None) -> tuple[Server, Reader | Response]:
             # noredirect (3.x) spares the 307; an older server redirects all the same.
-            target = f"{server.prefix}{encoded(path)}?{here.query}{query}&noredirect=true"
+            target = f"{server.prefix}{encoded(path)}?{own}{query}&noredirect=true"
             headers = await self._auth.headers(server.origin)
-            return await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES)
+            answer = await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES, patience=patience)
+            return server, _active(server, answer) if isinstance(answer, Response) else answer
 
         try:
-            answer = await self.nameservice.ask(send)
+            server, answer = await self.nameservice.ask(send)
         except Stalled:
             self.allowance.refused()
             raise
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):
                 raise self._failure(answer, asked)
-            return redirect(answer, self.namenode, asked)
-        if not isinstance(answer, Response):
+            found = redirect(answer, server.origin, asked)
+            if found.origin != server.origin:
+                return found
+            # A gateway that names itself: HttpFS. Knox does so by a query that only it can read.
+            self.nameservice.gateways = True
+            if queries(found.query)[1] is None:
+                return found
+        elif not isinstance(answer, Response):
             answer.close()
-        self._gateway = True
-        return here
+        self.nameservice.gateways = self.nameservice.streams = True
+        return Redirect(server.origin, own, server.prefix)
+
+    async def _credentials(self, origin: Origin) -> Headers:
+        """What goes with a request for bytes: nothing to a DataNode, all to a gateway."""
+        return await self._auth.headers(origin) if origin in self.nameservice.origins else ()
 
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
 
     def suspect(self, datanode: Origin, error: E) -> E:
-        """Avoid a DataNode for a while, because of this error, which is given back."""
+        """Avoid a DataNode or a gateway for a while, because of this error, which is given back."""
         self._datanodes.suspect(datanode)
+        self.nameservice.failed(datanode)
         return error
+
+
+def _active(server: Server, response: Response) -> Response:
+    """The answer, unless a NameNode says by it that it is not the one to ask. Raises NoActiveNameNode."""
+    if state := passive(response):
+        raise NoActiveNameNode(f"{server.origin} {state}")
+    return response
 
 
 def _served(answer: Response) -> bool:

@@ -19,6 +19,7 @@ from asynccopy.errors import (
     AsyncCopyError,
     CredentialsRefused,
     NameRefused,
+    NoActiveNameNode,
     NotFound,
     PermissionDenied,
     Refused,
@@ -30,6 +31,7 @@ from asynccopy.errors import (
 from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs.nameservice import PREFIX
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]@:/?#\\]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -190,10 +192,11 @@ class _RemoteAnswer(Struct):
 
 
 class Redirect(Struct, frozen=True):
-    """Where the NameNode sends us. The path is not taken from it: see ``redirect``."""
+    """Where the NameNode sends us. The path is not taken from it, but what precedes the HDFS path: see ``redirect``."""
 
     origin: Origin
     query: str
+    prefix: str = PREFIX
 
 
 T = TypeVar("T")
@@ -292,11 +295,13 @@ def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
     origin = _datanode(scheme, authority)
     if origin is None:
         raise WrongServer(f"{asked}: redirected to an address that no DataNode has, refused")
-    query = rest.partition("?")[2]
+    path, _, query = rest.partition("?")
     if not _QUERY.fullmatch(query):
         # ``noredirect`` leaves non-ASCII unescaped, but only in the path.
         raise WrongServer(f"{asked}: malformed redirect")
-    return Redirect(origin, query)
+    # A gateway that redirects to itself may have more before the HDFS path: Knox has /gateway/TOPOLOGY/webhdfs/data/v1.
+    before = f"/{path}".partition(f"{PREFIX}/")[0] if origin == asking else ""
+    return Redirect(origin, query, f"{before}{PREFIX}")
 
 
 @lru_cache(maxsize=4096)
@@ -374,7 +379,9 @@ def diff_page(response: Response, asked: str) -> DiffPage:
     return _decode(_diff_page, response, asked).page
 
 
-_TROUBLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
+_STANDBY = re.compile(r"(?:^|[\s:.$])(?:StandbyException|ObserverRetryOnActiveException)(?:$|[\s:])")
+"""Also as the cause that another exception's message names, but not as a part of a path."""
+_UNREACHED = ("ConnectException", "NoRouteToHostException", "ConnectTimeoutException", "UnknownHostException")
 _CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
 _IN_THE_WAY = ("ParentNotDirectoryException", "FileAlreadyExistsException", "PathComponentTooLongException")
 _PERMANENT = (
@@ -396,6 +403,29 @@ class UnknownOperation(Refused):
     """The server does not know the operation."""
 
 
+def passive(response: Response) -> str:
+    """Why a NameNode that answers is not the one to ask now, "" if it is: it is standby, starting, or in safe mode."""
+    if response.status < 400:
+        return ""
+    try:
+        remote = _remote.decode(response.body).remote
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return _passive(remote.exception, remote.message)
+
+
+def _passive(name: str, message: str) -> str:
+    if name in ("FileNotFoundException", "AccessControlException"):
+        return ""
+    if _STANDBY.search(f"{name} {message.partition(chr(10))[0]}"):
+        return "is standby"
+    if name == "SafeModeException" or (name == "RetriableException" and "in safe mode" in message):
+        return "is in safe mode"
+    if name == "RetriableException" and ("startup mode" in message or "still not started" in message):
+        return "is starting"
+    return ""
+
+
 def failure(response: Response, asked: str) -> AsyncCopyError:
     """What an answer that is not a success means. The status says little (403 has many meanings): the exception
     decides.
@@ -410,7 +440,9 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return NotFound(text)
     if name == "AccessControlException":
         return PermissionDenied(text)
-    if name in _TROUBLE or "StandbyException" in remote.message:
+    if _passive(name, remote.message) or name in _UNREACHED:  # a DataNode or a gateway that finds no NameNode
+        return NoActiveNameNode(text)
+    if name == "RetriableException":
         return ServerTrouble(text)
     if name in _CREDENTIALS:
         return CredentialsRefused(text)

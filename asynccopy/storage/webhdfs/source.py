@@ -37,7 +37,6 @@ class WebHdfsSource:
         self.name = root.rpartition("/")[2]
         self._root = root
         self._client = client
-        self._pages = True  # until the server says that it does not know LISTSTATUS_BATCH
 
     @property
     def client(self) -> WebHdfsClient:
@@ -67,12 +66,10 @@ class WebHdfsSource:
         return messages.file_status(response, path, self._asked("GETFILESTATUS", path))
 
     async def list(self, path: str, after: str = "") -> ListPage:
-        if self._pages:
-            try:
-                return await self._batch(path, after)
-            except messages.UnknownOperation:
-                self._pages = False
-        response = await self._client.get("LISTSTATUS", self._absolute(path), limit=LISTING)
+        try:
+            return await self._batch(path, after)
+        except messages.UnknownOperation:
+            response = await self._client.get("LISTSTATUS", self._absolute(path), limit=LISTING)
         return messages.list_whole(response, path, self._asked("LISTSTATUS", path))
 
     async def _batch(self, path: str, after: str) -> ListPage:
@@ -131,7 +128,6 @@ class FrozenSource(WebHdfsSource):
         self._snapshot = name
         self._root = f"{live._root}/.snapshot/{name}"
         self._client = live._client
-        self._pages = live._pages
 
     async def status(self, path: str) -> FileStatus:
         return await self._there(super().status(path))
