@@ -85,10 +85,14 @@ def write_configuration(directory: Path, core: Mapping[str, object], hdfs: Mappi
     """core-site.xml, hdfs-site.xml and log4j.properties: also what a client's HADOOP_CONF_DIR holds."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, properties in (("core-site.xml", core), ("hdfs-site.xml", hdfs)):
-        lines = [
-            f"<property><name>{escape(key)}</name><value>{escape(str(value))}</value></property>"
-            for key, value in properties.items()
-        ]
-        text = '<?xml version="1.0"?>\n<configuration>\n' + "\n".join(lines) + "\n</configuration>\n"
-        (directory / name).write_text(text)
+        write_properties(directory / name, properties)
     (directory / "log4j.properties").write_text(LOG4J)
+
+
+def write_properties(file: Path, properties: Mapping[str, object]) -> None:
+    lines = [
+        f"<property><name>{escape(key)}</name><value>{escape(str(value))}</value></property>"
+        for key, value in properties.items()
+    ]
+    text = '<?xml version="1.0"?>\n<configuration>\n' + "\n".join(lines) + "\n</configuration>\n"
+    file.write_text(text)

@@ -45,7 +45,7 @@ class DataNode(Server):
 
     def _registered(self) -> bool:
         """It serves, and the NameNode has had a heartbeat of this very process (not of the one before)."""
-        info = _bean(f"http://localhost:{self.http_port}", "Hadoop:service=DataNode,name=DataNodeInfo")
+        info = bean(f"http://localhost:{self.http_port}", "Hadoop:service=DataNode,name=DataNodeInfo")
         services = json.loads(str(info.get("BPServiceActorInfo") or "[]"))
         return bool(services) and all(
             service["ActorState"] == "RUNNING" and int(service["LastHeartbeat"]) < 5 for service in services
@@ -119,8 +119,7 @@ class Hdfs:
         try:
             for datanode in self.datanodes:  # they knock until the NameNode answers: three JVMs start at once
                 datanode.launch()
-            self._format()
-            self.namenode.launch()
+            self._launch_namenodes()
             for server in reversed(self.servers):
                 server.wait_ready()
         except BaseException:
@@ -149,7 +148,7 @@ class Hdfs:
 
     def live_datanodes(self) -> int:
         """How many DataNodes the NameNode believes to be alive: it notices a dead one after about 12 s."""
-        state = _bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState")
+        state = bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState")
         return int(str(state.get("NumLiveDataNodes", 0)))
 
     def client(self) -> WebHdfs:
@@ -175,9 +174,13 @@ class Hdfs:
             options=[f"-Dhadoop.log.dir={self.directory}/logs"],
         )
 
-    def _format(self) -> None:
+    def _launch_namenodes(self) -> None:
+        self._format()
+        self.namenode.launch()
+
+    def _format(self, **properties: str) -> None:
         command = [
-            *self.daemon_command(hadoop.Jvm(128), NAMENODE),
+            *self.daemon_command(hadoop.Jvm(128), NAMENODE, **properties),
             "-format",
             "-nonInteractive",
             "-force",
@@ -192,10 +195,10 @@ class Hdfs:
 
     def _left_safe_mode(self) -> bool:
         """Blocks are reported and files can be written. (CREATE's redirect is given in safe mode too: no sign.)"""
-        return _bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo").get("Safemode") == ""
+        return bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo").get("Safemode") == ""
 
 
-def _bean(address: str, name: str) -> dict[str, object]:
+def bean(address: str, name: str) -> dict[str, object]:
     """One JMX bean of a daemon, {} while it does not answer."""
     try:
         with urllib.request.urlopen(f"{address}/jmx?qry={name}", timeout=5) as reply:

@@ -32,7 +32,7 @@ from asynccopy.storage.webhdfs.messages import (
     passive,
     redirect,
 )
-from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
+from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
 from asynccopy.storage.webhdfs.politeness import overloaded
 
 LISTING: Final = 1 << 30
@@ -134,7 +134,7 @@ class WebHdfsClient:
         before its length was looked up.
         """
         asked = self._asked("CREATE", path)
-        server, response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
+        server, response = await self._ask("CREATE", path, query, method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
         target = redirect(response, server.origin, asked)
@@ -196,11 +196,12 @@ class WebHdfsClient:
 
         async def send(server: Server, patience: float | None) -> tuple[Server, Response]:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
+            if op == "CREATE":  # asks only where to
+                target += _noredirect(server)
             headers = await self._auth.headers(server.origin)
             response = await self._names.request(server.origin, method, target, headers, patience=patience, limit=limit)
             return server, _active(server, response)
 
-        # CREATE only asks where to: there it changes something. What may be long takes its time.
         once = method != "GET" and op != "CREATE"
         try:
             return await self.nameservice.ask(send, once=once, patient=limit is not None)
@@ -248,8 +249,7 @@ class WebHdfsClient:
             return Redirect(server.origin, own, server.prefix)
 
         async def send(server: Server, patience: float | None) -> tuple[Server, Reader | Response]:
-            # noredirect (3.x) spares the 307; an older server redirects all the same.
-            target = f"{server.prefix}{encoded(path)}?{own}{query}&noredirect=true"
+            target = f"{server.prefix}{encoded(path)}?{own}{query}{_noredirect(server)}"
             headers = await self._auth.headers(server.origin)
             answer = await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES, patience=patience)
             return server, _active(server, answer) if isinstance(answer, Response) else answer
@@ -293,6 +293,11 @@ def _active(server: Server, response: Response) -> Response:
     if state := passive(response):
         raise NoActiveNameNode(f"{server.origin} {state}")
     return response
+
+
+def _noredirect(server: Server) -> str:
+    """Spares the 307 (3.x; an older server redirects all the same). Knox makes a way through itself of a 307 only."""
+    return "&noredirect=true" if server.prefix == PREFIX else ""
 
 
 def _served(answer: Response) -> bool:

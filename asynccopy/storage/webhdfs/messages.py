@@ -37,6 +37,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]@:/?#\\]+))(?::(?P<port>[0-9]{1,5}))?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 _QUERY = re.compile(r"[!-~]*")
+_WRAPPED = re.compile(r"(?:[a-z]\w*\.)+([A-Z]\w*)(?![.\w])")
 _METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
 """Cloud metadata services outside of the link-local addresses (Alibaba Cloud, AWS)."""
 
@@ -134,7 +135,7 @@ class _Snapshottable(Struct, rename="camel"):
 
 
 class _SnapshottableAnswer(Struct):
-    directories: list[_Snapshottable] = field(name="SnapshottableDirectoryList")
+    directories: list[_Snapshottable] | None = field(name="SnapshottableDirectoryList")
 
 
 class _DiffLine(Struct, rename="camel", gc=False):
@@ -185,6 +186,12 @@ class _Remote(Struct):
     @property
     def message(self) -> str:
         return self.text or ""
+
+    @property
+    def kind(self) -> str:
+        """The class without its package. HttpFS says of what the NameNode threw only in the message what it was."""
+        wrapped = _WRAPPED.match(self.message) if self.exception == "RemoteException" else None
+        return wrapped[1] if wrapped else self.exception
 
 
 class _RemoteAnswer(Struct):
@@ -356,7 +363,7 @@ def snapshot_names(response: Response, asked: str) -> list[str]:
 
 def snapshottable(response: Response, asked: str) -> list[str]:
     """GETSNAPSHOTTABLEDIRECTORYLIST: the absolute paths of those that are the user's."""
-    found = _decode(_snapshottable, response, asked).directories
+    found = _decode(_snapshottable, response, asked).directories or ()  # HttpFS says null
     return [f"{each.parent_full_path.rstrip('/')}/{each.dir_status.path_suffix}" for each in found]
 
 
@@ -384,7 +391,10 @@ _STANDBY = re.compile(r"(?:^|[\s:.$])(?:StandbyException|ObserverRetryOnActiveEx
 _UNREACHED = ("ConnectException", "NoRouteToHostException", "ConnectTimeoutException", "UnknownHostException")
 _CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
 _IN_THE_WAY = ("ParentNotDirectoryException", "FileAlreadyExistsException", "PathComponentTooLongException")
+_UNKNOWN = re.compile(r'"op"|\Aop=[A-Z_]+ is not supported|No enum constant .*\.Operation\.')
+"""As a NameNode says it, a Router, and HttpFS."""
 _PERMANENT = (
+    "QueryParamException",
     "IllegalArgumentException",
     "HadoopIllegalArgumentException",
     "InvalidPathException",
@@ -411,7 +421,7 @@ def passive(response: Response) -> str:
         remote = _remote.decode(response.body).remote
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    return _passive(remote.exception, remote.message)
+    return _passive(remote.kind, remote.message)
 
 
 def _passive(name: str, message: str) -> str:
@@ -434,7 +444,7 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         remote = _remote.decode(response.body).remote
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _unnamed_failure(response, asked)
-    name = remote.exception
+    name = remote.kind
     text = f"{asked}: {name}: {remote.message.splitlines()[0][:300] if remote.message else 'no message'}"
     if name == "FileNotFoundException":
         return NotFound(text)
@@ -451,7 +461,7 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
     if name in _IN_THE_WAY or "must both be" in remote.message:  # RENAME of a file to a directory's name
         return NameRefused(text)
     if name in _PERMANENT:
-        return UnknownOperation(text) if '"op"' in remote.message else Refused(text)
+        return UnknownOperation(text) if _UNKNOWN.search(remote.message) else Refused(text)
     if "out of the range" in remote.message or "Cannot seek after EOF" in remote.message:
         return SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
     if "under construction" in remote.message:

@@ -12,7 +12,9 @@ from asynccopy.errors import (
     NotThere,
     PermissionDenied,
     Refused,
+    ServerTrouble,
     SnapshotGone,
+    SourceChanged,
     WrongServer,
 )
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
@@ -84,7 +86,12 @@ class WebHdfsSource:
     async def open(self, path: str, range: ByteRange) -> Reader:
         if range.length == 0:
             return NoBytes()  # the NameNode refuses an offset at the end of the file
-        return await self._client.read(self._absolute(path), range)
+        try:
+            return await self._client.read(self._absolute(path), range)
+        except ServerTrouble:  # all that HttpFS says of an offset beyond the end
+            if not self._client.nameservice.streams or (await self.status(path)).length >= range.end:
+                raise
+        raise SourceChanged(f"{self._asked('OPEN', path)}: the file is shorter than it was when it was listed")
 
     async def checksum(self, path: str) -> FileChecksum | None:
         response = await self._client.checksum(self._absolute(path))
