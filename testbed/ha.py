@@ -12,6 +12,7 @@ from testbed.hdfs import MIB, NAMENODE, Hdfs, bean
 from testbed.process import Server, ServerFailed, free_ports
 
 HAADMIN = "org.apache.hadoop.hdfs.tools.DFSHAAdmin"
+DFSADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 NAMESERVICE = "ns"
 
 
@@ -54,6 +55,7 @@ class HaHdfs(Hdfs):
         super().__init__(directory, datanodes=datanodes, block_size=block_size, **options)
         jvm = hadoop.Jvm(192)
         self.namenodes = [NameNode(id, self, jvm) for id in ("nn1", "nn2")]
+        self.namenode: NameNode
         self._point_to(self.namenodes[0])
         self.rpc = f"hdfs://{NAMESERVICE}"
         self._core["fs.defaultFS"] = self.rpc
@@ -131,7 +133,14 @@ class HaHdfs(Hdfs):
 
     def haadmin(self, *arguments: str) -> str:
         """What ``hdfs haadmin`` prints. Raises ServerFailed."""
-        command = self.daemon_command(hadoop.Jvm(64), HAADMIN)
+        return self._tool(HAADMIN, *arguments)
+
+    def dfsadmin(self, *arguments: str) -> str:
+        """What ``hdfs dfsadmin`` prints, of the active NameNode. Raises ServerFailed."""
+        return self._tool(DFSADMIN, "-fs", f"hdfs://localhost:{self.namenode.rpc_port}", *arguments)
+
+    def _tool(self, main: str, *arguments: str) -> str:
+        command = self.daemon_command(hadoop.Jvm(64), main)
         done = subprocess.run(
             [*command, *arguments],
             stdin=subprocess.DEVNULL,
@@ -141,7 +150,7 @@ class HaHdfs(Hdfs):
             env=hadoop.environment(),
         )
         if done.returncode:
-            raise ServerFailed(f"haadmin {' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+            raise ServerFailed(f"{main} {' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")
         return done.stdout.strip()
 
     def repair(self) -> None:

@@ -17,10 +17,13 @@ from asynccopy.model import ByteRange
 from asynccopy.storage.interface import Snapshots, Source
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import Settings, open_source
+from asynccopy.storage.webhdfs.client import WebHdfsClient
+from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
 from asynccopy.storage.webhdfs.source import WebHdfsSource
 from testbed import fetch
 from testbed.gateways import HttpFs, Router
 from testbed.hdfs import Hdfs
+from tests.knox import Basic, Knox
 from tests.real.test_suites import TestWebHdfsSource as WebHdfsExam
 from tests.servers import require
 from tests.suites.source import SourceSuite
@@ -118,6 +121,22 @@ class TestRouter(_Exam):
     async def snapshots(self, source: Source) -> Snapshots:
         assert source.snapshots is not None and await source.snapshots.names() is None
         pytest.xfail("a Router's WebHDFS knows no snapshots")
+
+
+class TestKnox(WebHdfsExam):
+    """A stand-in for Knox before the real NameNode and its DataNodes."""
+
+    @pytest.fixture
+    async def source(self, behind: Hdfs) -> AsyncIterator[Source]:
+        self.hdfs, self.root = behind, f"/suite/{next(_numbers)}"
+        await self.fill({"": b""})
+        await self._do("allow_snapshots", self.root)
+        async with Knox(behind.address, behind.user) as self.knox, aclosing(self._open(self.root)) as source:
+            yield source
+
+    def _open(self, path: str) -> Source:
+        client = WebHdfsClient(Nameservice(servers([self.knox.url])), Basic(), connections=16)
+        return WebHdfsSource(client, "hdfs://prod", path)
 
 
 async def test_two_httpfs_share_the_load_and_one_is_enough(behind: Hdfs, httpfs: HttpFs) -> None:
