@@ -82,7 +82,7 @@ class Progress:
 
     def retried(self, error: AsyncCopyError, delay: float) -> None:
         self.retries += 1
-        if delay >= LONG_DELAY:
+        if delay >= LONG_DELAY or error.fatal:  # a side that is away is told at once
             self._hindered = (error.message, self._marks())
 
     @property

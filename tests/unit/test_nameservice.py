@@ -231,3 +231,22 @@ async def test_connection_refused_and_silence_are_told_apart() -> None:
     assert f"127.0.0.1:{port}: no answer in time" in raised.value.message
     await door.aclose()
     silent.close()
+
+
+async def test_a_silent_datanode_is_no_files_fault_while_a_namenode_hangs(cluster: Cluster) -> None:
+    """For the DataNode asks the NameNodes too, and waits for the hung one."""
+    datanode, asking = Origin("http", "dn", 9864), client("http://nn1:9870", "http://nn2:9870")
+    stalled = Stalled("http://dn:9864: no answer in time")
+    assert asking.suspect(datanode, stalled) is stalled
+    cluster.hung(ONE)
+    assert await asking.nameservice.ask(cluster.send) == "nn2"
+    error = asking.suspect(datanode, stalled)
+    assert isinstance(error, NoActiveNameNode)
+    assert error.message == f"{stalled.message}: it may wait for a NameNode that hangs: nn1:9870"
+    lost = ConnectionLost("http://dn:9864: connection lost")
+    assert asking.suspect(datanode, lost) is lost
+    cluster.well(ONE)
+    cluster.dead(TWO)
+    assert await asking.nameservice.ask(cluster.send) == "nn1"
+    assert asking.suspect(datanode, stalled) is stalled
+    await asking.aclose()

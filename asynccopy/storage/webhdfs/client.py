@@ -281,10 +281,16 @@ class WebHdfsClient:
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
 
-    def suspect(self, datanode: Origin, error: E) -> E:
-        """Avoid a DataNode or a gateway for a while, because of this error, which is given back."""
+    def suspect(self, datanode: Origin, error: E) -> E | NoActiveNameNode:
+        """Avoid a DataNode or a gateway for a while, because of this error, which is given back.
+
+        Where one says nothing while a NameNode hangs, the file is not to blame: every DataNode asks the NameNodes in
+        their order, and waits two minutes for a hung one (``ipc.client.rpc-timeout.ms``).
+        """
         self._datanodes.suspect(datanode)
         self.nameservice.failed(datanode)
+        if isinstance(error, Stalled) and (hung := self.nameservice.hung) and datanode not in self.nameservice.origins:
+            return NoActiveNameNode(f"{error.message}: it may wait for a NameNode that hangs: {hung}")
         return error
 
 

@@ -20,6 +20,8 @@ SLOW: Final = 15.0
 """Seconds that it gets when no other one is active: it may only be slow."""
 RESTING: Final = 30.0
 """Seconds for which a gateway that failed gets no requests while there is another one."""
+HANGS: Final = 180.0
+"""Seconds for which one that said nothing counts as hung, unless it answers: a DataNode waits two minutes for it."""
 
 _AUTHORITY: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
 
@@ -74,6 +76,7 @@ class Nameservice:
         """Operations that they turned out not to know."""
         self.trouble = ""
         """Why nobody answers, "" while somebody does."""
+        self._hung: dict[Origin, float] = {}
         self._resting: dict[Origin, float] = {}
 
     async def ask(self, send: Send[T], *, once: bool = False, patient: bool = False) -> T:
@@ -91,12 +94,16 @@ class Nameservice:
             except (Unreachable, ConnectionLost, ShortRead, Stalled) as error:
                 failed[server] = error
                 self.failed(server.origin)
+                if isinstance(error, Stalled):
+                    self._hung[server.origin] = monotonic() + HANGS
                 if len(self.servers) == 1 or (once and not isinstance(error, Unreachable)):
                     self.trouble = error.message
                     raise
             else:
                 if self.trouble or server is not self.active:
                     self._found(server, failed)
+                if self._hung:
+                    self._hung.pop(server.origin, None)
                 return answer
         raise self._none(failed)
 
@@ -124,6 +131,12 @@ class Nameservice:
         """One that did not answer, or not to the end, if it is one of them."""
         if origin in self.origins:
             self._resting[origin] = monotonic() + RESTING
+
+    @property
+    def hung(self) -> str:
+        """Those that said nothing lately, "" where there are none."""
+        now = monotonic()
+        return ", ".join(origin.netloc for origin, until in self._hung.items() if until > now)
 
     def _found(self, server: Server, failed: dict[Server, AsyncCopyError]) -> None:
         former, self.active, self.trouble = self.active, server, ""
