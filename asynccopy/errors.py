@@ -69,7 +69,7 @@ class NoActiveNameNode(Unreachable):
     It is waited for as for an unreachable side, and no file fails by it.
     """
 
-    default_hint = "wait for the failover, or make one active: hdfs haadmin -getAllServiceState"
+    default_hint = "wait for it, or name the nameservice's other NameNodes too; hdfs haadmin -getAllServiceState"
 
 
 class CredentialsRefused(SideError):

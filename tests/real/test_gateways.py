@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asynccopy.config.cluster import Cluster
-from asynccopy.errors import ConnectionLost
+from asynccopy.errors import Unreachable
 from asynccopy.model import ByteRange
 from asynccopy.storage.interface import Snapshots, Source
 from asynccopy.storage.pool import Origin
@@ -154,7 +154,7 @@ async def test_two_httpfs_share_the_load_and_one_is_enough(behind: Hdfs, httpfs:
             print(f"20 files: {dict(counts)}")
             assert sorted(counts.values()) == [10, 10]
             second.kill()
-            with pytest.raises(ConnectionLost):  # of one of the first two, for which the wrapper asks again
+            with pytest.raises(Unreachable):  # of one of the first two, for which the wrapper asks again
                 for _ in range(2):
                     await read_all(source)
             opened.clear()

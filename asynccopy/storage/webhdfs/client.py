@@ -111,7 +111,7 @@ class WebHdfsClient:
         try:
             answer = await self._data.download(target.origin, "GET", url, headers, range.length)
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         except Transient as error:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
@@ -146,7 +146,7 @@ class WebHdfsClient:
             else:
                 response = await self._data.upload(target.origin, "PUT", url, headers, size, body)
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         if response.status not in (200, 201):
             raise failure(response, asked)
 
@@ -169,7 +169,7 @@ class WebHdfsClient:
         try:
             response = await self._data.request(target.origin, "GET", url, headers)
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         if response.status != 200:
             raise failure(response, asked)
         return response
@@ -280,6 +280,12 @@ class WebHdfsClient:
 
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
+
+    def _unreachable(self, datanode: Origin, asked: str, error: Unreachable) -> AsyncCopyError:
+        """A DataNode is one of many; a gateway is the side itself, by whose absence no file fails."""
+        if datanode in self.nameservice.origins:
+            return self.suspect(datanode, error)
+        return self.suspect(datanode, ConnectionLost(f"{asked}: DataNode {error}"))
 
     def suspect(self, datanode: Origin, error: E) -> E | NoActiveNameNode:
         """Avoid a DataNode or a gateway for a while, because of this error, which is given back.
