@@ -140,10 +140,10 @@ class Nameservice:
 
     def _found(self, server: Server, failed: dict[Server, AsyncCopyError]) -> None:
         former, self.active, self.trouble = self.active, server, ""
-        if not self.gateways:
-            log.info(
-                "active NameNode", server=server.origin.netloc, former=former.origin.netloc, reason=_reasons(failed)
-            )
+        if former is server:
+            log.info("answers again", server=server.origin.netloc)
+        elif not self.gateways:
+            log.info("active NameNode", server=server.origin.netloc, former=_reasons(failed))
 
     def _none(self, failed: dict[Server, AsyncCopyError]) -> Unreachable:
         reasons = _reasons(failed)
