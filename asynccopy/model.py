@@ -23,8 +23,25 @@ class FileVersion(Struct, frozen=True):
     file_id: int
 
 
+class Attributes(Struct, frozen=True):
+    """What HDFS knows of a file or directory besides its version and blocks, and a destination may want to keep.
+
+    ``permission``: the mode bits, 0o1777 at most. ``access_time``: 0 where none is kept. ``replication``: 0 of a
+    directory, and where the source has none.
+    """
+
+    owner: str
+    group: str
+    permission: int
+    access_time: int = 0
+    replication: int = 0
+
+
 class FileStatus(Struct, frozen=True):
-    """One entry of a listing, as HDFS's FileStatus; ``path`` relative to the source root."""
+    """One entry of a listing, as HDFS's FileStatus; ``path`` relative to the source root.
+
+    ``attributes``: None where the source tells none, or nobody asked for them.
+    """
 
     path: str
     length: int
@@ -32,6 +49,7 @@ class FileStatus(Struct, frozen=True):
     file_id: int = 0
     is_directory: bool = False
     block_size: int = 0
+    attributes: Attributes | None = None
 
     @property
     def version(self) -> FileVersion:

@@ -145,7 +145,7 @@ class Copier:
             crc = digests.crc32c
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
-            meta = await self._destination.put(key, body, crc)
+            meta = await self._destination.put(key, body, crc, status)
             if fits:  # on any other way out the connection may still hold it
                 self._spare.append(buffer)
         finally:
@@ -189,7 +189,7 @@ class Copier:
         done = [receipts[number] for number in sorted(receipts)]
         source = await self._prover.prove_source(status, done, layout)
         crc = joined_crc32c(done)
-        meta = await self._prover.publish(key, upload.upload_id, done, crc)
+        meta = await self._prover.publish(key, upload.upload_id, done, crc, status)
         evidence = await self._prover.prove_object(meta, status.length, crc, source, parts=done)
         return Copied(evidence, resumed)
 
@@ -205,7 +205,7 @@ class Copier:
         while True:
             await log.begin_upload(intent)
             try:
-                upload = OpenUpload(await self._destination.create_upload(key), size, status.version)
+                upload = OpenUpload(await self._destination.create_upload(key, status), size, status.version)
             except AsyncCopyError as error:
                 await trouble.wait(error)
                 await self._forget(key, intent, log)  # the reply may be lost, and the upload be there
@@ -237,7 +237,9 @@ class Copier:
             reader = await self._source.open(status.path, part.range)
             body = _Digesting(reader, digests, self._moved, status.path)
             try:
-                reply = await self._destination.upload_part(key, upload_id, part.number, part.range.length, body)
+                reply = await self._destination.upload_part(
+                    key, upload_id, part.number, part.range.length, body, status
+                )
                 if reply.crc32c not in (None, digests.crc32c):
                     raise ChecksumMismatch(
                         f"{key}: the store received other bytes of part {part.number} than were sent"

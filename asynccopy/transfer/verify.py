@@ -135,13 +135,20 @@ class Prover:
 
     # --- destination ---------------------------------------------------------------------------------------------
 
-    async def publish(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc: int) -> ObjectMeta:
+    async def publish(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """Complete an upload. Whether a lost reply meant success is looked up, not guessed."""
         trouble = Trouble(self._policy, self._noticed)
         again = False
         while True:
             try:
-                meta = await self._destination.complete_upload(key, upload_id, parts, crc)
+                meta = await self._destination.complete_upload(key, upload_id, parts, crc, status)
                 # A store may answer a repeated completion with whatever checksum the request carries (s3proxy does).
                 return (await self._destination.head(key) or meta) if again else meta
             except AsyncCopyError as error:

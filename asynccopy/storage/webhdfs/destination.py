@@ -84,7 +84,9 @@ class WebHdfsDestination:
 
     # --- small files ---------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         path = key_path(key, self._root)
         if key.endswith("/"):
             if len(body):
@@ -141,7 +143,7 @@ class WebHdfsDestination:
 
     # --- multipart -----------------------------------------------------------------------------------------------
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         path = key_path(key, self._root)
         if key.endswith("/"):
             raise Refused(f"{key!r}: a directory has no parts")
@@ -150,7 +152,9 @@ class WebHdfsDestination:
         await self._writer.mkdirs(f"{uploads.key_directory(uploads.directory(key, upload_id))}/{path}")
         return upload_id
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         upload = uploads.directory(key, upload_id)
         part = uploads.part_path(upload, number)
         staged = f"{part}.{uuid.uuid4().hex}"  # of another name until it is whole; it goes with the upload
@@ -161,7 +165,14 @@ class WebHdfsDestination:
             raise UploadGone(f"{key!r}: there is no upload {upload_id!r}") from error
         return PartReply(uploads.etag(written), None)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """A completion that was cut off anywhere goes on when it is called again. Raises also Refused."""
         path = key_path(key, self._root)
         upload = uploads.directory(key, upload_id)
