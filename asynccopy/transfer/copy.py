@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.errors import (
     AsyncCopyError,
@@ -70,6 +71,7 @@ class Copier:
 
     ``source`` and ``destination`` retry by themselves (see storage.retrying). ``budget`` bounds the ranges in flight
     over all files. ``moved`` is told (path, bytes) as bytes are read; ``stop`` set means: begin no new part.
+    ``preserving``: the destination keeps a file's attributes, which are asked for where the listing's are not at hand.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Copier:
         noticed: Noticed,
         moved: Callable[[str, int], None],
         stop: asyncio.Event,
+        preserving: bool = False,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -94,6 +97,7 @@ class Copier:
         self._noticed = noticed
         self._moved = moved
         self._stop = stop
+        self._preserving = preserving
         self._spare: list[bytearray] = []
 
     async def copy(self, status: FileStatus, log: PartLog) -> Copied:
@@ -106,6 +110,9 @@ class Copier:
         self._check_name(key)
         for start in range(1, FRESH_STARTS + 1):
             try:
+                if self._preserving and status.attributes is None:
+                    now = await self._source.status(status.path.rstrip("/"))
+                    status = replace(status, attributes=now.attributes)
                 if status.length <= SMALL:
                     await self._forget(key, await log.upload(), log)
                     return Copied(await self._small(status, key))

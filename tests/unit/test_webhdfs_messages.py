@@ -267,12 +267,14 @@ def test_attributes() -> None:
     rows = [
         entry("all", group="g", permission="1750", accessTime=8, replication=3),
         entry("directory", "DIRECTORY", group="g", permission="0", accessTime=0, replication=0),
+        entry("coded", permission="644", replication=1, ecBit=True),
         entry("none"),
-        *(entry(f"odd {text}", permission=text) for text in ("", "9", "rwx", "7777", "-1", "0x1", "٧")),
+        *(entry(f"odd {text}", permission=text) for text in ("", "9", "rwx", "7777", "-1", "0x1", "\u0667")),
     ]
     found = {status.path: status.attributes for status in messages.list_page(batch(rows, 0), "", "asked").entries}
     assert found.pop("all") == Attributes("me", "g", 0o1750, 8, 3)
     assert found.pop("directory") == Attributes("me", "g", 0, 0, 0)
+    assert found.pop("coded") == Attributes("me", "", 0o644, 0, 0)  # one copy is no wish
     assert set(found.values()) == {None}
 
 
