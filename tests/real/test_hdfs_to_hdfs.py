@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -18,12 +19,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from asynccopy.model import MIB
+from asynccopy.errors import Refused
+from asynccopy.model import MIB, Attributes, FileStatus, Preserved
+from asynccopy.storage.webhdfs.auth import Simple
+from asynccopy.storage.webhdfs.client import WebHdfsClient
+from asynccopy.storage.webhdfs.destination import WebHdfsDestination
+from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
 from testbed import fetch
 from testbed.content import Content
 from testbed.hdfs import Hdfs
 from tests.program import Program
 from tests.servers import require
+from tests.suites.destination import crc32c
 
 FILES = int(os.environ.get("ASYNCCOPY_PRESERVED_FILES", "300"))
 OWNERS = (("etl", "hadoop"), ("hive", "warehouse"), ("alice", "users"), ("svc-copy$", "users"))
@@ -158,7 +165,8 @@ def test_all_attributes_arrive(
     journal = tmp_path / "the.journal"
     arguments = (f"{hdfs.url}{root}/x", f"{hdfs.url}{root}/y", "--preserve", "all", "--part-size", "1MiB")
     more = ("--processes", str(processes), "--journal", str(journal))
-    ended = program.copy(*arguments, *more)
+    timeout = 110 + number / 5
+    ended = program.copy(*arguments, *more, timeout=timeout)
     assert ended.code == 0, ended.err
     after = tree(hdfs, f"{root}/y")
     files = [path for path, status in before.items() if status["type"] == "FILE"]
@@ -180,9 +188,9 @@ def test_all_attributes_arrive(
     assert methods == {"checksum": sum(before[path]["length"] > 0 for path in comparable)} | (
         {"read-back": len(unaligned)} if unaligned else {}
     )
-    checked = program.run("check", *arguments[:2], "--journal", "none.journal")
+    checked = program.run("check", *arguments[:2], "--journal", "none.journal", timeout=timeout)
     assert (checked.code, checked.out) == (0, ""), checked.err
-    again = program.copy(*arguments, *more)
+    again = program.copy(*arguments, *more, timeout=timeout)
     assert (again.code, again.counted()) == (0, {"expected": number, "skipped": number}), again.err
 
 

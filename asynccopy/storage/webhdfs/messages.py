@@ -378,7 +378,7 @@ _PERMANENT = (
 )
 
 
-_IMPOSSIBLE = ("block size is less than", "replication factor of", "ccess time for hdfs is not configured")
+_IMPOSSIBLE = ("Specified block size", "replication factor of", "ccess time for hdfs is not configured")
 """What an IOException says of attributes that the cluster gives no file."""
 
 
