@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
 
+from asynccopy.config.cluster import Cluster
 from asynccopy.errors import CredentialsRefused, PermissionDenied, Refused, Transient
+from asynccopy.journal import Journal
+from asynccopy.mirror.mirror import CopyOptions, Mirror
+from asynccopy.mirror.progress import Progress
+from asynccopy.mirror.selection import Selection
 from asynccopy.model import MIB, Attributes, FileStatus, PartReceipt, Preserved
 from asynccopy.simulators.faults import Fault, LostReply, Status
 from asynccopy.simulators.namespace import Inode, TreeNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 from asynccopy.simulators.webhdfs_messages import remote_exception
+from asynccopy.storage.registry import Settings, open_destination, open_source
 from asynccopy.storage.webhdfs.auth import Simple
 from asynccopy.storage.webhdfs.client import WebHdfsClient
 from asynccopy.storage.webhdfs.destination import WebHdfsDestination
@@ -222,6 +231,83 @@ async def test_a_source_that_tells_no_attributes(stage: Stage) -> None:
     assert stage.inode("g").replication == 1
     await destination.put("h", b"body", crc32c(b"body"))  # of no file
     assert kept(stage.inode("h"))[:3] == ("hdfs", "supergroup", 0o644)
+
+
+# --- a whole copy
+
+
+async def copied(stage: Stage, journal: Journal, *, preserving: bool = True) -> Counter[str]:
+    """What the NameNode was asked for files of the source."""
+    settings = Settings(cluster=Cluster(user="hdfs"), preserve=ALL if preserving else (), file_checksums=True)
+    url = stage.hdfs.url.replace("http", "webhdfs")
+    asked: Counter[str] = Counter()
+    async with (
+        aclosing(open_source(f"{url}/src", settings)) as source,
+        aclosing(open_destination(f"{url}{ROOT}", settings)) as destination,
+    ):
+        status = source.status
+
+        async def counted(path: str) -> FileStatus:
+            asked[path] += 1
+            return await status(path)
+
+        source.status = counted  # type: ignore[method-assign]
+        progress = Progress()
+        options = CopyOptions(preserving=preserving)
+        await Mirror(
+            source,
+            destination,
+            journal,
+            selection=Selection(),
+            options=options,
+            stop=asyncio.Event(),
+            progress=progress,
+        ).copy()
+        assert not progress.failures
+    return asked - Counter([""])
+
+
+async def test_a_tree_with_its_directories(stage: Stage, tmp_path: Path) -> None:
+    for path in ("/src/a", "/src/d/b", "/src/d/e/c"):
+        stage.tree.put(path, b"body", block_size=2 * BLOCK)
+    stage.tree.mkdir("/src/d/empty")
+    given = {"owner": "hive", "group": "warehouse", "access_time": 1_500_000_000_000}
+    for path, inode in stage.tree.descend("/src").items():
+        mode = 0o750 if inode.is_directory else 0o440
+        stage.tree.set_attributes(f"/src/{path}".rstrip("/"), permission=mode, replication=2, **given)
+    journal = await Journal.open(tmp_path / "journal", source="src", destination="dst")
+    # Of files the listing has told all; directories are asked for when their turn comes.
+    assert await copied(stage, journal) == {"d": 1, "d/e": 1, "d/empty": 1}
+    found = stage.tree.descend(ROOT)
+    assert {path for path, inode in found.items() if path and inode.is_directory} == {"d", "d/e", "d/empty"}
+    for path, inode in stage.tree.descend("/src").items():
+        if path:
+            there = found[path]
+            assert (there.owner, there.group, there.permission) == ("hive", "warehouse", inode.permission)
+            if not inode.is_directory:
+                assert kept(there) == kept(inode)
+    rows = {row.path: row async for row in journal.ledger()}
+    assert rows.keys() == {"a", "d/", "d/b", "d/e/", "d/e/c", "d/empty/"}
+    assert {row.method for path, row in rows.items() if not path.endswith("/")} == {"checksum"}
+    assert rows["a"].object_checksum == rows["a"].source_checksum != ""
+    assert await copied(stage, journal) == {}
+    await journal.reopen(["d/b"])
+    assert await copied(stage, journal) == {}  # it is listed again first
+    assert kept(stage.inode("d/b")) == kept(found["d/b"])
+    await journal.close()
+
+
+async def test_a_mirror_that_begins_to_preserve_looks_at_every_directory(stage: Stage, tmp_path: Path) -> None:
+    stage.tree.put("/src/d/f", b"body")
+    stage.tree.set_attributes("/src/d", permission=0o700)
+    journal = await Journal.open(tmp_path / "journal", source="src", destination="dst")
+    await copied(stage, journal, preserving=False)
+    assert stage.inode("d").permission == 0o755
+    await copied(stage, journal)
+    assert stage.inode("d").permission == 0o700
+    await copied(stage, journal, preserving=False)
+    assert stage.inode("d").permission == 0o700 and stage.paths() == ["d/f"]
+    await journal.close()
 
 
 # --- checksums
