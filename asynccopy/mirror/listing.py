@@ -25,7 +25,8 @@ AHEAD = 1000
 class Listing:
     """One pass over the source: lists the directories that the journal has to list, and those that this finds.
 
-    ``found`` is called after every page; ``complete``: all could be listed.
+    ``found`` is called after every page; ``complete``: all could be listed. ``directories``: each of them gets a marker
+    (a path that ends in ``/``), not only the empty ones.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Listing:
         progress: Progress,
         stop: asyncio.Event,
         found: Callable[[], None],
+        *,
+        directories: bool = False,
     ) -> None:
         self._source = source
         self._journal = journal
@@ -43,6 +46,7 @@ class Listing:
         self._progress = progress
         self._stop = stop
         self._found = found
+        self._directories = directories
         self._queue: deque[Directory] = deque()
         self._taken: set[int] = set()  # in a worker's hands, or given up in this run
         self._working = 0
@@ -96,9 +100,9 @@ class Listing:
             try:
                 page = await self._source.list(directory.path, after)
                 entries, cursor = page.entries, page.after
-                empty = not entries and not after and bool(directory.path)
+                marked = (not entries and not after) or (self._directories and cursor is None)
             except NotFound:
-                entries, cursor, empty = [], None, False  # removed since its parent was listed
+                entries, cursor, marked = [], None, False  # removed since its parent was listed
                 if not directory.path:
                     raise
             except AsyncCopyError as error:
@@ -107,8 +111,8 @@ class Listing:
                 self.complete = False
                 self._progress.failed(directory.path + "/", 0, error)
                 return False
-            if empty:
-                entries = [FileStatus(directory.path + "/", 0, 0, is_directory=True)]
+            if marked and directory.path:
+                entries = [FileStatus(directory.path + "/", 0, 0, is_directory=True), *entries]
             files, subdirectories, others = self._sort(entries)
             count = await self._journal.record_page(directory.id, files, subdirectories, cursor, others)
             self._progress.listed_files += count.files

@@ -54,12 +54,18 @@ T = TypeVar("T")
 
 class CopyOptions(Struct, frozen=True):
     """How to copy. ``concurrency``: ranges in flight over all files, None for automatic. ``part_size``: bytes, None for
-    automatic.
+    automatic. ``preserving``: the destination keeps more of files and directories than bytes and names.
     """
 
     verify: Verify = "checksum"
     concurrency: int | None = None
     part_size: int | None = None
+    preserving: bool = False
+
+
+def looked_for(selection: Selection, options: CopyOptions) -> str:
+    """The same text for the same files and markers: who has looked for others must look again."""
+    return selection.text + "+directories" * options.preserving
 
 
 Find = Callable[[Source, Listing, Callable[[], None]], Finder]
@@ -149,6 +155,7 @@ class Mirror:
             self._options.concurrency or most_ranges(),
             self._options.concurrency is None,
             self._policy,
+            self._options.preserving,
         )
         watch = Watch(self._noticed, self._progress.moved, self._stop)
         source = retrying_source(self._bare_source, recipe.single_file, self._policy, watch.noticed)
@@ -157,7 +164,7 @@ class Mirror:
             await self._look_back(destination)
         await self._begin()
         executor = self._build(recipe, source, destination, watch)
-        listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
+        listing = self._listing(source)
         finder = listing if self._look.find is None else self._look.find(source, listing, self._found.set)
         self._source, self._destination = source, destination
         try:
@@ -176,7 +183,7 @@ class Mirror:
         source = retrying_source(self._bare_source, not root.is_directory, self._policy, self._noticed)
         await self._begin()
         if not self._listed:
-            await Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set).run()
+            await self._listing(source).run()
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.pending(after, BATCH)):
             for row in rows:
@@ -195,8 +202,19 @@ class Mirror:
 
     # --- the pass ------------------------------------------------------------------------------------------------
 
+    def _listing(self, source: Source) -> Listing:
+        return Listing(
+            source,
+            self._journal,
+            self._selection,
+            self._progress,
+            self._stop,
+            self._found.set,
+            directories=self._options.preserving,
+        )
+
     async def _begin(self) -> None:
-        await self._journal.begin_pass(self._selection.text + self._look.label, self._look.kind)
+        await self._journal.begin_pass(looked_for(self._selection, self._options) + self._look.label, self._look.kind)
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress

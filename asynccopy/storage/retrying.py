@@ -209,20 +209,31 @@ class RetryingDestination(_Retrying):
     async def check(self) -> Capabilities:
         return await self._destination.check()
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         try:
-            return await self._destination.put(key, body, crc32c)
+            return await self._destination.put(key, body, crc32c, status)
         except AsyncCopyError as error:
-            return await self._again(lambda: self._destination.put(key, body, crc32c), error)
+            return await self._again(lambda: self._destination.put(key, body, crc32c, status), error)
 
-    async def create_upload(self, key: str) -> str:
-        return await self._destination.create_upload(key)
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
+        return await self._destination.create_upload(key, status)
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
-        return await self._destination.upload_part(key, upload_id, number, size, body)
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
+        return await self._destination.upload_part(key, upload_id, number, size, body, status)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
-        return await self._destination.complete_upload(key, upload_id, parts, crc32c)
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
+        return await self._destination.complete_upload(key, upload_id, parts, crc32c, status)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         await self._again(lambda: self._destination.abort_upload(key, upload_id))

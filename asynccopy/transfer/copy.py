@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.errors import (
     AsyncCopyError,
@@ -70,6 +71,7 @@ class Copier:
 
     ``source`` and ``destination`` retry by themselves (see storage.retrying). ``budget`` bounds the ranges in flight
     over all files. ``moved`` is told (path, bytes) as bytes are read; ``stop`` set means: begin no new part.
+    ``preserving``: the destination keeps a file's attributes, which are asked for where the listing's are not at hand.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Copier:
         noticed: Noticed,
         moved: Callable[[str, int], None],
         stop: asyncio.Event,
+        preserving: bool = False,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -94,6 +97,7 @@ class Copier:
         self._noticed = noticed
         self._moved = moved
         self._stop = stop
+        self._preserving = preserving
         self._spare: list[bytearray] = []
 
     async def copy(self, status: FileStatus, log: PartLog) -> Copied:
@@ -106,6 +110,9 @@ class Copier:
         self._check_name(key)
         for start in range(1, FRESH_STARTS + 1):
             try:
+                if self._preserving and status.attributes is None:
+                    now = await self._source.status(status.path.rstrip("/"))
+                    status = replace(status, attributes=now.attributes)
                 if status.length <= SMALL:
                     await self._forget(key, await log.upload(), log)
                     return Copied(await self._small(status, key))
@@ -145,7 +152,7 @@ class Copier:
             crc = digests.crc32c
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
-            meta = await self._destination.put(key, body, crc)
+            meta = await self._destination.put(key, body, crc, status)
             if fits:  # on any other way out the connection may still hold it
                 self._spare.append(buffer)
         finally:
@@ -189,7 +196,7 @@ class Copier:
         done = [receipts[number] for number in sorted(receipts)]
         source = await self._prover.prove_source(status, done, layout)
         crc = joined_crc32c(done)
-        meta = await self._prover.publish(key, upload.upload_id, done, crc)
+        meta = await self._prover.publish(key, upload.upload_id, done, crc, status)
         evidence = await self._prover.prove_object(meta, status.length, crc, source, parts=done)
         return Copied(evidence, resumed)
 
@@ -205,7 +212,7 @@ class Copier:
         while True:
             await log.begin_upload(intent)
             try:
-                upload = OpenUpload(await self._destination.create_upload(key), size, status.version)
+                upload = OpenUpload(await self._destination.create_upload(key, status), size, status.version)
             except AsyncCopyError as error:
                 await trouble.wait(error)
                 await self._forget(key, intent, log)  # the reply may be lost, and the upload be there
@@ -237,7 +244,9 @@ class Copier:
             reader = await self._source.open(status.path, part.range)
             body = _Digesting(reader, digests, self._moved, status.path)
             try:
-                reply = await self._destination.upload_part(key, upload_id, part.number, part.range.length, body)
+                reply = await self._destination.upload_part(
+                    key, upload_id, part.number, part.range.length, body, status
+                )
                 if reply.crc32c not in (None, digests.crc32c):
                     raise ChecksumMismatch(
                         f"{key}: the store received other bytes of part {part.number} than were sent"

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 from urllib.parse import unquote
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
-from asynccopy.model import GIB, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
+from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
 from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.dialect import Dialect, abort
@@ -79,7 +79,9 @@ class OssDestination(Bucket):
 
     # --- objects -------------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         self.check_key(key)
         sent = crc64(body)
         options = self._objects
@@ -115,13 +117,15 @@ class OssDestination(Bucket):
 
     # --- multipart uploads ---------------------------------------------------------------------------------------
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.check_key(key)
         headers = [*self._objects.kept, *self._objects.described]
         response = await self._client.request("POST", key, [("uploads", "")], headers)
         return read_upload_id(response.body, self._client.subject(key))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         watched = Crc64Body(body)
         try:
@@ -136,7 +140,14 @@ class OssDestination(Bucket):
             )
         return PartReply(etag_with_crc64(plain_etag(response.headers.get("etag")), watched.crc64), None)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         size, sent = sum(part.size for part in parts), joined_crc64(parts)
         try:
             response = await self._client.request(
