@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import random
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from asynccopy.storage.s3.credentials import CredentialChain
 from testbed.hdfs import Hdfs
 from testbed.s3 import Store
 from tests.program import Program, eventually
+from tests.service import Service
 from tests.storage.test_object_sources import Simulator, destination_of, oss_environment, s3_environment
 from tests.suites import NASTY_NAMES, NFC, NFD
 from tests.suites.destination import put
@@ -274,6 +276,11 @@ async def prove_a_resumption(program: Program, source: Side, destination: Side) 
     assert await destination.held() == {path: _digest(body) for path, body in tree.items()}
 
 
+def _is_file(path: str) -> bool:
+    """Neither a directory, nor a piece that a killed process has left out of sight."""
+    return not path.endswith("/") and not path.startswith(".asynccopy/")
+
+
 def _parts(journal: Path) -> int:
     if not journal.exists():
         return 0
@@ -289,3 +296,81 @@ def _parts(journal: Path) -> int:
 
 def _digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
+
+
+class Churn:
+    """Changes of a side, from a seed; ``files`` holds what it must hold by now."""
+
+    def __init__(self, side: Side, seed: int) -> None:
+        self.side = side
+        self.files: dict[str, bytes] = {}
+        self.former: set[str] = set()
+        self._chance = random.Random(seed)
+        self._number = 0
+
+    async def create(self, count: int) -> None:
+        """In many directories, two levels deep."""
+        new = {}
+        for _ in range(count):
+            self._number += 1
+            body = self._chance.randbytes(self._chance.randrange(60_000))
+            new[f"p{self._chance.randrange(40):02}/q{self._chance.randrange(3)}/f{self._number}"] = body
+        await self._put(new)
+
+    async def step(self) -> None:
+        kind = self._chance.choice(("create", "create", "overwrite", "overwrite", "delete", "large"))
+        path = self._chance.choice(sorted(self.files))
+        if kind == "create":
+            await self.create(1)
+        elif kind == "overwrite":
+            await self._put({path: self._chance.randbytes(self._chance.randrange(60_000))})
+        elif kind == "large":
+            await self._put({path: self._chance.randbytes(6 * MIB + self._chance.randrange(1000))})
+        else:
+            await self.side.remove(path)
+            del self.files[path]
+
+    async def _put(self, new: Tree) -> None:
+        await self.side.fill(new)
+        self.files |= new
+        self.former |= new.keys()
+
+    def wanted(self) -> dict[str, str]:
+        return {path: _digest(body) for path, body in self.files.items()}
+
+
+async def prove_a_mirror(program: Program, source: Side, destination: Side, deletions: str, seconds: float) -> None:
+    """A daemon keeps the two equal while the one changes and the daemon is killed; then what is gone is handled."""
+    churn = Churn(source, 7)
+    await churn.create(150)
+    keys = {
+        "source": source.url, "destination": destination.url, "watch": "scan", "interval": "1s", "settle": "0s",
+        "full_scan_interval": "4s", "deletions": deletions, "max_delete": "100%", "part_size": destination.part_size,
+    }  # fmt: skip
+    service = Service(program, "[mirrors.m]\n" + "".join(f'{key} = "{value}"\n' for key, value in keys.items()))
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        service.start()
+        until = loop.time() + seconds / 3
+        while loop.time() < until:
+            await churn.step()
+            await asyncio.sleep(0.03)
+        service.kill()
+    service.start()
+    wanted, until = churn.wanted(), loop.time() + 40
+    while True:
+        found = {path: digest for path, digest in (await destination.held()).items() if _is_file(path)}
+        if deletions == "keep":
+            found = {path: digest for path, digest in found.items() if path in wanted or path not in churn.former}
+        if found == wanted:
+            break
+        wrong = {path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path)}
+        assert loop.time() < until, (
+            f"{sorted(wrong)[:9]}\n{await asyncio.to_thread(service.status)}\n{service.errors()}"
+        )
+        await asyncio.sleep(0.3)
+    status = await asyncio.to_thread(service.until, lambda status: status["state"] == "watching")
+    assert status["failed"] == 0, status
+    ended = await asyncio.to_thread(service.stop)
+    assert ended.code == 0, ended.err
+    assert "Traceback" not in ended.err

@@ -161,6 +161,8 @@ class Mirror:
             raise root_cause(failures) from None
         if self._stop.is_set():
             raise Interrupted("stopped before the end", hint="run the same command again to go on")
+        if finder.complete:
+            await finder.settle()
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:

@@ -14,7 +14,7 @@ from typing import Final
 
 from asynccopy.errors import (
     CredentialsRefused,
-    NameRefused,
+    KeysRefused,
     NotFound,
     NotThere,
     PermissionDenied,
@@ -135,7 +135,7 @@ class ObjectSource:
         return Original(self._client.bucket, meta)
 
     async def list(self, path: str, after: str = "") -> ListPage:
-        """One page of a directory. Raises also NameRefused, after the last page, for keys that no path can be."""
+        """One page of a directory. Raises also KeysRefused, after the last page, for keys that no path can be."""
         key = self._key(path)
         if after == _REFUSING:
             return await self._refuse(path)
@@ -179,10 +179,7 @@ class ObjectSource:
             if odd:
                 names = ", ".join([self._client.subject(key) for key in odd[:3]])
                 more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-                raise NameRefused(
-                    f"{names}{more}: no file can have this path",
-                    hint="an empty component, . or .., or bytes under a key that ends in /: rename such objects",
-                )
+                raise KeysRefused(f"{names}{more}: no file can have this path")
             token, going_on = level.after or "", level.after is not None
         return ListPage([], None)
 

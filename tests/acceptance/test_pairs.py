@@ -12,7 +12,15 @@ from asynccopy.simulators.namespace import TreeNamespace
 from asynccopy.simulators.oss import OssSimulator
 from asynccopy.simulators.s3 import S3Simulator
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
-from tests.pairs import LocalSide, Side, SimulatedBucket, SimulatedHdfs, prove_a_pair, prove_a_resumption
+from tests.pairs import (
+    LocalSide,
+    Side,
+    SimulatedBucket,
+    SimulatedHdfs,
+    prove_a_mirror,
+    prove_a_pair,
+    prove_a_resumption,
+)
 from tests.program import Program
 
 KINDS = ("webhdfs", "s3", "oss", "local")
@@ -60,3 +68,18 @@ async def test_a_killed_copy_goes_on(pairs: Pairs, destination: str) -> None:
     await prove_a_resumption(pairs.program, pairs.side(source, "from"), pairs.side(destination, "to"))
     assert not pairs._s3.buckets["bucket"].uploads
     assert not pairs._oss.buckets["bucket"].uploads
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "deletions"),
+    [
+        ("s3", "oss", "delete"),
+        ("oss", "s3", "trash"),
+        ("s3", "webhdfs", "delete"),
+        ("s3", "s3", "keep"),
+    ],
+)
+async def test_a_mirror_of_changing_objects(pairs: Pairs, source: str, destination: str, deletions: str) -> None:
+    await prove_a_mirror(pairs.program, pairs.side(source, "from"), pairs.side(destination, "to"), deletions, 12)
+    if deletions == "trash":
+        assert any(key.startswith(".asynccopy-trash/") for key in pairs._s3.buckets["bucket"].objects)

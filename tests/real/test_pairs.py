@@ -12,7 +12,16 @@ import pytest
 from asynccopy.simulators.oss import OssSimulator
 from testbed.hdfs import Hdfs
 from testbed.s3 import Store
-from tests.pairs import LocalSide, RealBucket, RealHdfs, Side, SimulatedBucket, prove_a_pair, prove_a_resumption
+from tests.pairs import (
+    LocalSide,
+    RealBucket,
+    RealHdfs,
+    Side,
+    SimulatedBucket,
+    prove_a_mirror,
+    prove_a_pair,
+    prove_a_resumption,
+)
 from tests.program import Program
 
 KINDS = ("webhdfs", "s3", "oss", "local")
@@ -88,4 +97,13 @@ async def test_each_hdfs_side_has_its_own_user(pairs: Pairs, hdfs: Hdfs) -> None
     wrong = await asyncio.to_thread(
         pairs.program.copy, f"his:{source.root}", f"his:{destination.root}/2", "--config", str(config)
     )
-    assert wrong.code == 3, wrong.err
+    assert (wrong.code, wrong.failed) == (1, {"/": "PermissionDenied"}), wrong.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "destination", "deletions"),
+    [("s3", "oss", "delete"), ("oss", "s3", "trash"), ("s3", "webhdfs", "delete"), ("s3", "s3", "keep")],
+)
+async def test_a_mirror_of_changing_objects(pairs: Pairs, source: str, destination: str, deletions: str) -> None:
+    await prove_a_mirror(pairs.program, pairs.side(source, "from"), pairs.side(destination, "to"), deletions, 12)
