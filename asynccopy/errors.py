@@ -166,12 +166,6 @@ class NameRefused(FileError):
     default_hint = "rename the file at the source, or choose a shorter destination prefix"
 
 
-class KeysRefused(NameRefused):
-    """Objects of a source whose keys no path can be. All else of their directory has been listed."""
-
-    default_hint = "an empty component, . or .., or bytes under a key that ends in /: rename such objects"
-
-
 class UploadGone(FileError):
     """The store no longer knows the multipart upload: aborted elsewhere, or already completed."""
 

@@ -10,12 +10,12 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from asynccopy.errors import AsyncCopyError, KeysRefused, NameRefused, NotFound, root_cause
+from asynccopy.errors import AsyncCopyError, NameRefused, NotFound, root_cause
 from asynccopy.journal import Directory, Journal
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus
-from asynccopy.storage.interface import Source
+from asynccopy.storage.interface import KeysRefused, Source
 
 WORKERS = 8
 AHEAD = 1000

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from asynccopy.errors import NameRefused
 from asynccopy.model import (
     GIB,
     MIB,
@@ -27,6 +28,12 @@ from asynccopy.model import (
     PartReceipt,
     PartReply,
 )
+
+
+class KeysRefused(NameRefused):
+    """Objects of a source have keys that no path can be. All else of their directory has been listed."""
+
+    default_hint = "an empty component, . or .., or bytes under a key that ends in /: rename such objects"
 
 
 class Reader(Protocol):
@@ -73,7 +80,8 @@ class Source(Protocol):
         ...
 
     async def list(self, path: str, after: str = "") -> ListPage:
-        """One page of a directory's entries, following the cursor ``after``. Raises NotFound, PermissionDenied.
+        """One page of a directory's entries, following the cursor ``after``. Raises NotFound, PermissionDenied,
+        KeysRefused (instead of a last page without entries).
 
         Every name comes once; the order is the source's own. An entry that was there from the first page to the last
         is in one of them.

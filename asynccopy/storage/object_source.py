@@ -14,7 +14,6 @@ from typing import Final
 
 from asynccopy.errors import (
     CredentialsRefused,
-    KeysRefused,
     NotFound,
     NotThere,
     PermissionDenied,
@@ -27,7 +26,7 @@ from asynccopy.storage.bucket import look
 from asynccopy.storage.dialect import Dialect, Requests
 from asynccopy.storage.documents import Level, PreconditionFailed, read_level
 from asynccopy.storage.http import NoBytes, Response
-from asynccopy.storage.interface import Original, Reader
+from asynccopy.storage.interface import KeysRefused, Original, Reader
 
 KNOWN: Final = 20_000
 """Objects whose ETag is remembered, for what is opened soon after it was listed or looked up: about 8 MB."""
