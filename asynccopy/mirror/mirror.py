@@ -31,14 +31,15 @@ from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
-from asynccopy.mirror.renames import carried_over
+from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, Trouble
-from asynccopy.transfer.copy import Copied, Verify, abort
+from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
+from asynccopy.transfer.uploads import abort
 
 BATCH = 1000
 """Rows claimed from the journal at once."""
@@ -175,6 +176,8 @@ class Mirror:
             raise root_cause(failures) from None
         if self._stop.is_set():
             raise Interrupted("stopped before the end", hint="run the same command again to go on")
+        if finder.complete:
+            await finder.settle()
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
@@ -386,7 +389,8 @@ class Mirror:
         progress.copied_files += 1
         progress.copied_bytes += order.status.length
         progress.resumed_parts += copied.resumed_parts
-        progress.verified += copied.evidence.method in ("checksum", "read-back")
+        progress.in_store_files += copied.in_store
+        progress.verified += copied.evidence.method in PROVEN
         if self._tell_file is not None:
             self._tell_file(order.status.path, order.status.length, None)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from asynccopy.errors import AsyncCopyError, ChecksumMismatch, Refused, SourceChanged, Transient, UploadGone
 from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt, etag_with_crc64
@@ -14,6 +15,9 @@ from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.crc import crc32c
 from asynccopy.transfer.digests import CRC64, Layout, PartDigests, file_checksum, joined_crc32c
+
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+"""An ETag that is one, of an object that was put at once."""
 
 
 class Prover:
@@ -136,6 +140,43 @@ class Prover:
         read = await self._digest_source(status, layout)
         await self.prove_source(status, [read], layout)
         return await self._holds(meta, [read])
+
+    # --- copies inside a store ---------------------------------------------------------------------------------------
+
+    def comparable(self, original: ObjectMeta) -> bool:
+        """Whether a copy that its store makes of an object could be proven without reading the object."""
+        told = original.checksum or _MD5.fullmatch(original.etag)
+        return self._verify != "checksum" or bool(told)
+
+    async def same(self, original: ObjectMeta, meta: ObjectMeta) -> bool | None:
+        """Whether an object has the checksum of another one, None where they tell none that could be compared. Read is
+        only an object of no CRC whose original has one: made of parts that the store has copied.
+        """
+        if original.crc64 is not None and meta.crc64 is not None:
+            return original.crc64 == meta.crc64
+        if original.crc32c is not None:
+            return original.size == meta.size and original.crc32c == await self._object_crc(meta)
+        # Encrypted objects have other ETags: of the same bytes, too.
+        return True if _MD5.fullmatch(original.etag) and original.etag == meta.etag else None
+
+    async def prove_copy(self, original: ObjectMeta, meta: ObjectMeta) -> Evidence | None:
+        """The evidence that the store's copy of an object has its bytes, None where nothing can be compared. A copy
+        that has others is removed: ChecksumMismatch.
+        """
+        if self._verify == "none":
+            return Evidence("none", etag=meta.etag)
+        if meta.size != original.size:
+            await self._refuse(meta.key, f"has {meta.size} bytes instead of {original.size}")
+        if self._verify == "size":
+            return Evidence("size", etag=meta.etag)
+        same = await self.same(original, meta)
+        if same is None:
+            return None
+        if not same:
+            await self._refuse(meta.key, "does not have the bytes that were to be copied")
+        read = original.crc64 is None and original.crc32c is not None and meta.crc32c is None
+        checksum = original.checksum or f"MD5:{original.etag}"
+        return Evidence("read-back" if read else "in-store", checksum, checksum, meta.etag)
 
     # --- destination ---------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class S3Destination(Bucket):
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
         self._client = S3Client(bucket, settings, credentials, latency)
-        super().__init__(self._client, DIALECT, prefix, limits, capabilities)
+        super().__init__(self._client, DIALECT, prefix, limits, capabilities, self._client.store)
 
     async def _probe(self, key: str) -> Capabilities:
         return await probe(self._client, key)
@@ -101,7 +101,7 @@ class S3Destination(Bucket):
     async def head(self, key: str) -> ObjectMeta | None:
         return await self._client.head(key)
 
-    async def _copying(self, *, parts: bool) -> Headers:
+    async def copying(self, *, parts: bool) -> Headers:
         """No checksum is declared of parts that are copied: stores tell different things of them (versitygw: the
         whole's)."""
         return [ALGORITHM] if not parts and (await self.capable()).checksum == "CRC32C" else ()

@@ -328,6 +328,10 @@ class WebHdfsDestination:
         """Raises Refused always: HDFS copies nothing by itself."""
         raise Refused(f"{key!r}: HDFS cannot copy a file to {to!r} by itself")
 
+    @property
+    def copies(self) -> None:
+        return None
+
     async def delete(self, key: str) -> None:
         if await self.head(key) is None:
             return
