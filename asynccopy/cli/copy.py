@@ -105,7 +105,7 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         make_journal_directory(path)
         journal = await Journal.open(path, source=sides.source.url, destination=sides.destination.url)
         try:
-            with display.shown(progress, quiet=options["quiet"]):
+            with display.shown(progress, lambda: sides.stores.warning or progress.throttled, quiet=options["quiet"]):
                 await _mirror(options, selection, sides, journal, stop, progress).copy()
         finally:
             await journal.close()

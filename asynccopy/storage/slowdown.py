@@ -1,7 +1,7 @@
 """How much a store that throttles is asked: requests per second, and requests at once. Pure.
 
 A store does not say how much it allows; it only refuses what is too much. What it took while it refused says it: there
-a limit begins, and from there it is felt for by additive increase and multiplicative decrease. Several that ask the same
+a limit begins, and from there it is felt for by additive increase and multiplicative decrease. Several that ask one
 store, each with limits of its own, come to equal shares: who has more loses more and wins less.
 Moments and durations are seconds of a clock that only goes forward.
 """
@@ -17,6 +17,8 @@ FIRST: Final = 2.0
 """The first time: what a store takes in one burst at the beginning of its second says nothing of the next."""
 CUT: Final = 0.95
 """Of what the store took while it refused more."""
+MILD: Final = 0.9
+"""From this share of what was asked on, the share tells more than the amount: we may have been slow ourselves."""
 STEP: Final = 0.2
 """Times the root of a limit is added to it after a window: a few units, fewer of a large limit than of a small one."""
 BEYOND: Final = 1.02
@@ -33,7 +35,7 @@ BREATH: Final = 0.1
 class Limit:
     """One quantity. ``felt``: in this window somebody had to wait for it; ``refused``: so often the store refused."""
 
-    __slots__ = ("_edge", "_lowered", "_step", "allowed", "felt", "refused")
+    __slots__ = ("_edge", "_lowered", "_persists", "_step", "allowed", "felt", "refused")
 
     def __init__(self) -> None:
         self.allowed = inf
@@ -42,19 +44,23 @@ class Limit:
         self._edge = 0.0
         self._step = 0.0
         self._lowered = False
+        self._persists = False
 
-    def window(self, taken: float) -> bool:
-        """A window is over. ``taken``: how much the store took in it. True: the limit was lowered.
+    def window(self, taken: float, share: float) -> bool:
+        """A window is over. ``taken``: how much the store took in it, ``share`` of what it was asked for.
 
-        The window after that is passed over: in the store's own second the old limit may have used up all there was.
+        True: the limit was lowered. The window after that is passed over: in the store's own second the old limit may
+        have used up all there was.
         """
         felt, refused, just_lowered = self.felt, self.refused, self._lowered
         self.felt, self.refused, self._lowered = False, 0, False
         if just_lowered:
+            self._persists = bool(refused)
             return False
         if refused:
+            mild = share >= MILD and not self._persists and isfinite(self.allowed)
+            edge = self.allowed * share if mild else min(self.allowed, taken)
             self._lowered = True
-            edge = min(self.allowed, taken)
             self._edge = edge if isfinite(self.allowed) else 0.0  # of the first time it is not known how true it is
             self.allowed = max(LEAST, CUT * edge)
             self._step = 0.0
@@ -122,11 +128,15 @@ class Slowdown:
             return
         if self.rate.refused or self.places.refused or self.rate.felt or self.places.felt:
             self._busy = now
-        took = self._accepted / (now - self._begun)
+        took, share = self._accepted / (now - self._begun), self._share(self.rate)
+        lowered = self.rate.window(took, share)
         # However many were refused at once, who is refused comes back at once: that half were too many is enough.
-        share = self._accepted / ((self._accepted + self.places.refused) or 1)
-        lowered = self.rate.window(took), self.places.window(max(0.5, share) * min(self._peak, self.places.allowed))
-        self.cuts += any(lowered)
+        share = max(0.5, self._share(self.places))
+        lowered |= self.places.window(share * self._peak, share)
+        self.cuts += lowered
         self.over = now - self._busy >= QUIET
         self._begun, self._end = now, now + WINDOW
         self._accepted = self._peak = 0
+
+    def _share(self, limit: Limit) -> float:
+        return self._accepted / ((self._accepted + limit.refused) or 1)
