@@ -401,7 +401,7 @@ def _begin_job(connection: sqlite3.Connection, source: str, destination: str) ->
 def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
     for other in ORDERS.keys() - {order}:
         connection.execute(f"DROP INDEX IF EXISTS files_{other}")
-    if order != "listing":
+    if order in ORDERS:
         connection.execute(
             f"CREATE INDEX IF NOT EXISTS files_{order} ON files (state, {ORDERS[order]}) WHERE state <> 1"
         )

@@ -23,13 +23,14 @@ from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
-from asynccopy.journal.rows import GoneFile, Kind, Listed
+from asynccopy.journal.rows import GoneFile, Kind, Listed, Stretch
 from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import carried_over
 from asynccopy.mirror.selection import Selection
+from asynccopy.mirror.spread import cut, rest, woven
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
@@ -70,7 +71,7 @@ class Pass(Struct, frozen=True):
     kind: Kind = "full"
     label: str = ""
     find: Find | None = None
-    order: Listed = "listing"
+    order: Listed = "auto"
     settle: float | None = None
     capabilities: Capabilities | None = None
 
@@ -117,7 +118,11 @@ class Mirror:
         self._held: set[int] = set()  # claimed and not settled
         self._settled: set[int] = set()  # settled since the last look into the journal began
         self._changes: dict[int, int] = {}
+        self._order = self._look.order
+        if self._order == "auto":
+            self._order = "spread" if destination.limits.apart else "listing"
         self._cursor = 0
+        self._stretches: list[Stretch] = []
         self._listed = False
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -256,9 +261,10 @@ class Mirror:
             return not self._stop.is_set()
 
     async def _pending(self) -> list[PendingFile]:
-        order = self._look.order
-        if order != "listing":
-            return await self._journal.pending(0, BATCH + len(self._held), order)
+        if self._order == "spread":
+            return await self._spread()
+        if self._order != "listing":
+            return await self._journal.pending(0, BATCH + len(self._held), self._order)
         rows = await self._journal.pending(self._cursor, BATCH)
         if not rows and self._cursor:
             # A file that an earlier pass knew has kept its number, which may lie before the cursor.
@@ -266,6 +272,25 @@ class Mirror:
         if rows:
             self._cursor = rows[-1].id
         return rows
+
+    async def _spread(self) -> list[PendingFile]:
+        """From many places of what is listed and not yet claimed, in turn; at the end from the beginning again."""
+        again = not self._cursor
+        while True:
+            if not self._stretches:
+                span = await self._journal.pending_span(self._cursor)
+                if span is None and again:
+                    return []
+                if span is None:
+                    self._cursor, again = 0, True
+                    continue
+                self._stretches, self._cursor = cut(*span), span[1]
+            limit = BATCH // len(self._stretches)
+            found = await self._journal.pending_in(self._stretches, limit)
+            self._stretches = rest(self._stretches, found, limit)
+            rows = [row for row in woven(found) if row.id not in self._held and row.id not in self._settled]
+            if rows:
+                return rows
 
     async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
         self._progress.landed(order.status.path)

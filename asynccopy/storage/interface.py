@@ -137,12 +137,13 @@ class Snapshots(Protocol):
 
 
 class UploadLimits(Struct, frozen=True):
-    """What a store can take; bytes."""
+    """What a store can take; bytes. ``apart``: of keys that lie side by side it takes fewer requests than of others."""
 
     min_part: int = 5 * MIB
     max_part: int = 5 * GIB
     max_parts: int = 10_000
     max_key: int = 1024
+    apart: bool = False
 
 
 class Capabilities(Struct, frozen=True):

@@ -30,6 +30,8 @@ LONGEST: Final = 60.0
 """Pause that is heeded, however long a one a store asks for."""
 BREATH: Final = 0.1
 """Pause after a refusal that asks for none, while no limit is found yet or too much goes on at once."""
+MISSED: Final = 0.25
+"""Seconds that were slept through and are made up for: stores count by the second."""
 
 
 class Limit:
@@ -64,12 +66,14 @@ class Limit:
             self._edge = edge if isfinite(self.allowed) else 0.0  # of the first time it is not known how true it is
             self.allowed = max(LEAST, CUT * edge)
             self._step = 0.0
-        elif felt:
+            return True
+        self._persists = False
+        if felt:
             gentle = STEP * sqrt(self.allowed)
             further = min(2 * self._step, self.allowed / 2) if self.allowed > BEYOND * self._edge else 0.0
             self._step = max(gentle, further)
             self.allowed += self._step
-        return bool(refused)
+        return False
 
 
 class Slowdown:
@@ -103,8 +107,7 @@ class Slowdown:
         return 0.0
 
     def sent(self, now: float) -> None:
-        """One more was. What a late timer has held up is made up for."""
-        self._next = max(self._next, now - BREATH) + 1 / self.rate.allowed
+        self._next = max(self._next, now - MISSED) + 1 / self.rate.allowed
 
     def accepted(self, now: float) -> None:
         self._accepted += 1
