@@ -13,6 +13,7 @@ from asynccopy.errors import (
     AsyncCopyError,
     FileError,
     Interrupted,
+    NameRefused,
     NotFound,
     Refused,
     SourceChanged,
@@ -154,7 +155,7 @@ class Mirror:
             await self._look_back(destination)
         await self._begin()
         executor = self._build(recipe, source, destination, watch)
-        listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
+        listing = self._listing(source)
         finder = listing if self._look.find is None else self._look.find(source, listing, self._found.set)
         self._source, self._destination = source, destination
         try:
@@ -168,17 +169,33 @@ class Mirror:
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
-        """List the source and yield what ``copy`` would copy now. The listing is recorded: use a scratch journal."""
+        """List the source and yield what ``copy`` would copy now; what the destination cannot hold has failed then.
+
+        Both is recorded: use a scratch journal.
+        """
         root = await self._bare_source.check()
         source = retrying_source(self._bare_source, not root.is_directory, self._policy, self._noticed)
         await self._begin()
         if not self._listed:
-            await Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set).run()
+            await self._listing(source).run()
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.pending(after, BATCH)):
             for row in rows:
-                yield row.status
+                try:  # of an earlier run, which has listed it
+                    self._check_path(row.status.path)
+                except NameRefused as error:
+                    await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+                else:
+                    yield row.status
             after = rows[-1].id
+
+    def _listing(self, source: Source) -> Listing:
+        return Listing(
+            source, self._journal, self._selection, self._progress, self._stop, self._found.set, self._check_path
+        )
+
+    def _check_path(self, path: str) -> None:
+        self._bare_destination.check_key(self._bare_destination.prefix + path)
 
     # --- the pass ------------------------------------------------------------------------------------------------
 

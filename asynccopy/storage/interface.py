@@ -173,6 +173,10 @@ class Destination(Protocol):
         """
         ...
 
+    def check_key(self, key: str) -> None:
+        """Raises NameRefused for a key that is known to be refused, before anything is asked or sent."""
+        ...
+
     async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
         """Write one small object, replacing what is there, and return what the store says it holds.
 

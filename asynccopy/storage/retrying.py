@@ -216,6 +216,9 @@ class RetryingDestination(_Retrying):
     async def check(self) -> Capabilities:
         return await self._destination.check()
 
+    def check_key(self, key: str) -> None:
+        self._destination.check_key(key)
+
     async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
         try:
             return await self._destination.put(key, body, crc32c)
