@@ -32,13 +32,15 @@ from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.mirror.spread import cut, rest, woven
-from asynccopy.model import FileStatus, OpenUpload, PartReceipt
+from asynccopy.model import GIB, FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Verify, abort
 from asynccopy.transfer.parts import check_part_size
 
+COPIED_AT_ONCE = GIB
+"""Bytes that every store copies in one request; a larger object may take a multipart upload."""
 BATCH = 1000
 """Rows claimed from the journal at once."""
 LOOKED_BACK = 16
@@ -358,16 +360,18 @@ class Mirror:
     async def _rename(self, row: PendingFile, twin: GoneFile) -> bool:
         """Copy the object inside the store; False where that does not prove what reading the file would."""
         old, new = (self._destination.prefix + path for path in (twin.path, row.status.path))
+        upload = await self._journal.upload(row.id)
         if old == new:  # it went, and came back
             meta = await self._destination.head(new)
             if meta is None or meta.etag != twin.evidence.etag:
                 return False
         else:
+            if upload is None and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
+                await self._journal.begin_upload(row.id, OpenUpload("", 0, row.status.version))
             meta = await self._destination.copy(old, new, row.status.length, twin.evidence.etag)
         evidence = carried_over(twin.evidence, row.status.length, meta)
         if evidence is None:
             return False
-        upload = await self._journal.upload(row.id)
         if upload is not None:  # begun when nobody knew yet where the file had come from
             await abort(self._destination, new, upload.upload_id)
             await self._journal.drop_upload(row.id)
