@@ -28,11 +28,13 @@ from asynccopy.journal.rows import Pass, Totals
 from asynccopy.mirror.watch import Watcher
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.limited import Bandwidth
+from asynccopy.storage.registry import Stores
 from asynccopy.timetable import Timetable
 
 FLYING: Final = 50
 SCANS: Final = 50
-PLANNED: Final = 1000
+ERRORS_SHARE: Final = 20
+"""The classes of errors may take a twentieth of the time"""
 BANDWIDTH, CONCURRENCY = "limit.bandwidth", "limit.concurrency"
 
 
@@ -53,6 +55,7 @@ class Kept:
         most: int,
         aclose: Callable[[], Awaitable[None]],
         urls: tuple[str, str],
+        stores: Stores,
     ) -> None:
         self.name = name
         self.watcher = watcher
@@ -63,6 +66,7 @@ class Kept:
         self.fair: Callable[[], int] = lambda: most
         self.aclose = aclose
         self._urls = urls
+        self._stores = stores
         self.ranges = Budget(most)
         """The ranges in flight of the present pass or the last one"""
         self._limit: float | UnsetType | None = UNSET
@@ -70,6 +74,7 @@ class Kept:
         self._meter = Meter()
         self._totals = Totals(0, 0, 0, 0, 0, 0, 0, 0)
         self._errors: tuple[ErrorClass, ...] = ()
+        self._next_errors = 0.0
         self._gone = 0
         self.failed_before: int | None = None
         """Files that had failed before the daemon started; None before the journal was open"""
@@ -142,16 +147,24 @@ class Kept:
             try:
                 self._totals = await journal.totals()
                 self._gone, _ = await journal.gone_count()
-                if self._totals.failed_files or self._errors:
-                    self._errors = tuple(
-                        ErrorClass(each.error_class, each.count, each.hint, each.path, each.message)
-                        for each in await journal.error_classes()
-                    )
+                await self._look_at_errors(journal)
             except JournalError:
                 pass  # the watcher meets it too, and says so
         now, past = watcher.progress, watcher.past
         self._meter.look(time.time(), past.moved_bytes + now.moved_bytes, past.copied_files + now.copied_files)
         self.pace()
+
+    async def _look_at_errors(self, journal: Journal) -> None:
+        """All failed files are gone through for it, so with many of them it is not done at every look."""
+        now = time.monotonic()
+        if not (self._totals.failed_files or self._errors) or now < self._next_errors:
+            return
+        self._errors = tuple(
+            ErrorClass(each.error_class, each.count, each.hint, each.path, each.message)
+            for each in await journal.error_classes()
+        )
+        ended = time.monotonic()
+        self._next_errors = ended + ERRORS_SHARE * (ended - now)
 
     async def recall(self, journal: Journal) -> None:
         """What a former life has left: the limits that a person has set, and how the files stood."""
@@ -176,7 +189,7 @@ class Kept:
             source=self._urls[0],
             destination=self._urls[1],
             state=watcher.state,
-            reason=f"paused by {' and '.join(holders)}" if copying and holders else watcher.reason,
+            reason=f"paused by {' and '.join(holders)}" if copying and holders else watcher.reason or self._warning,
             watch="off" if watcher.rules.watch == "off" else watcher.watching,
             files=Counts(all_files, totals.done_files, totals.pending_files, totals.failed_files),
             bytes=Counts(
@@ -206,6 +219,11 @@ class Kept:
             completed=watcher.completed,
             deletions=self.deletions(),
         )
+
+    @property
+    def _warning(self) -> str:
+        """What the stores throttle while files are copied, and how much they allow."""
+        return self._stores.warning if self.watcher.state == "copying" else ""
 
     def _lag(self) -> float:
         if self.watcher.rules.watch == "off" and self.watcher.looked.full:
@@ -243,7 +261,7 @@ class Kept:
 
     async def planned(self, limit: int) -> tuple[Deletions, Sequence[str]]:
         """What would be deleted, and the first paths of it."""
-        rows = await self._journal().gone(0, min(limit, PLANNED))
+        rows = await self._journal().gone(0, limit)
         return self.deletions(), [row.path for row in rows]
 
     async def confirm(self, count: int) -> None:

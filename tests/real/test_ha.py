@@ -193,7 +193,7 @@ async def test_a_run_gives_up_after_its_patience(ha: HaHdfs, root: str) -> None:
     await asyncio.to_thread(ha.make_standby, ha.namenode)
     async with aclosing(open_source(ha.urls[0].replace("http", "webhdfs") + root, settings(ha))) as source:
         retrying = RetryingSource(source, policy, lambda error, delay: noticed.append(error))
-        for call in (retrying.check, lambda: retrying.list("")):
+        for call in (lambda: retrying.status(""), lambda: retrying.list("")):
             begun = time.monotonic()
             with pytest.raises(NoActiveNameNode) as raised:
                 await call()

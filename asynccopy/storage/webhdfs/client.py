@@ -23,6 +23,7 @@ from asynccopy.storage.webhdfs.allowance import Allowance
 from asynccopy.storage.webhdfs.auth import Auth
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
+    PREFIX,
     LocatedBlock,
     Redirect,
     UnknownOperation,
@@ -32,7 +33,7 @@ from asynccopy.storage.webhdfs.messages import (
     passive,
     redirect,
 )
-from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
+from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
 from asynccopy.storage.webhdfs.politeness import overloaded
 
 LISTING: Final = 1 << 30

@@ -12,8 +12,8 @@ from msgspec import Struct
 from asynccopy.errors import AsyncCopyError, ConnectionLost, NoActiveNameNode, ShortRead, Stalled, Unreachable
 from asynccopy.logs import log
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs.messages import PREFIX
 
-PREFIX: Final = "/webhdfs/v1"
 HUNG: Final = 5.0
 """Seconds without an answer after which another server is asked, where there is one."""
 SLOW: Final = 15.0

@@ -9,11 +9,12 @@ from msgspec import Struct, field
 
 from asynccopy.model import Change
 from asynccopy.storage.http import Response
-from asynccopy.storage.webhdfs.messages import _decode, _Entry
+from asynccopy.storage.webhdfs.entries import Entry
+from asynccopy.storage.webhdfs.messages import _decode
 
 
 class _Snapshot(Struct, rename="camel"):
-    dir_status: _Entry
+    dir_status: Entry
     deletion_status: str = "ACTIVE"
 
 
@@ -22,7 +23,7 @@ class _SnapshotsAnswer(Struct):
 
 
 class _Snapshottable(Struct, rename="camel"):
-    dir_status: _Entry
+    dir_status: Entry
     parent_full_path: str
 
 
