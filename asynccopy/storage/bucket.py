@@ -20,7 +20,7 @@ from asynccopy.errors import (
     UsageError,
     WrongServer,
 )
-from asynccopy.model import ByteRange, ObjectMeta, ObjectPage
+from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
 from asynccopy.storage.copies import Copies
 from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
 from asynccopy.storage.documents import Completion, check_key, read_page, read_uploads
@@ -118,7 +118,9 @@ class Bucket(ABC):
         check_key(key, self.limits.max_key)
 
     @abstractmethod
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta: ...
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta: ...
 
     @abstractmethod
     async def head(self, key: str) -> ObjectMeta | None: ...

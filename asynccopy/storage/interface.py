@@ -199,12 +199,13 @@ class StoreCopies(Protocol):
 
 
 class UploadLimits(Struct, frozen=True):
-    """What a store can take; bytes."""
+    """What a store can take; bytes. ``apart``: of keys that lie side by side it takes fewer requests than of others."""
 
     min_part: int = 5 * MIB
     max_part: int = 5 * GIB
     max_parts: int = 10_000
     max_key: int = 1024
+    apart: bool = False
 
 
 class Capabilities(Struct, frozen=True):
@@ -218,7 +219,11 @@ class Capabilities(Struct, frozen=True):
 
 
 class Destination(Protocol):
-    """A store that is written: objects appear whole or not at all."""
+    """A store that is written: objects appear whole or not at all.
+
+    ``status`` is the source's file (or empty directory) that an object is made of, for a store that keeps more of it
+    than its bytes; None where there is none. Every call for one upload is given the same.
+    """
 
     url: str
     """Normalised, without credentials: part of the job's identity."""
@@ -234,7 +239,13 @@ class Destination(Protocol):
         """
         ...
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    def check_key(self, key: str) -> None:
+        """Raises NameRefused for a key that is known to be refused, before anything is asked or sent."""
+        ...
+
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         """Write one small object, replacing what is there, and return what the store says it holds.
 
         The CRC travels with the request where the store checks it. Where the store tells a CRC-64 instead, that is
@@ -243,11 +254,13 @@ class Destination(Protocol):
         """
         ...
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         """Begin a multipart upload and return its id. Nothing is visible before ``complete_upload``."""
         ...
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         """Send one part of ``size`` bytes, pulled from ``body`` as they go; a part sent again replaces the former.
 
         On any failure the connection is ended by a reset, so that no store can take the end for the end of the part.
@@ -255,7 +268,14 @@ class Destination(Protocol):
         """
         ...
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object; a CRC-64 is
         joined from those of the parts, and compared as in ``put``.
 

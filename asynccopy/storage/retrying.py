@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from asynccopy.errors import AsyncCopyError, Transient
+from asynccopy.errors import AsyncCopyError, Throttled, Transient
 from asynccopy.model import (
     ByteRange,
     Change,
@@ -59,7 +59,14 @@ class Trouble:
         self._since = 0.0
 
     async def wait(self, error: AsyncCopyError) -> None:
-        """Sleep until the next try, or raise the error when it is time to give up."""
+        """Sleep until the next try, or raise the error when it is time to give up.
+
+        A store that throttles takes nothing off attempts and patience: the file is well, and will have its turn.
+        """
+        if isinstance(error, Throttled) and (delay := self._policy.delay(error, 1, 0.0)) is not None:
+            self._noticed(error, delay)
+            await asyncio.sleep(delay)
+            return
         now = asyncio.get_running_loop().time()
         if self._attempt == 0:
             self._since = now
@@ -238,20 +245,34 @@ class RetryingDestination(_Retrying):
     async def check(self) -> Capabilities:
         return await self._destination.check()
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    def check_key(self, key: str) -> None:
+        self._destination.check_key(key)
+
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         try:
-            return await self._destination.put(key, body, crc32c)
+            return await self._destination.put(key, body, crc32c, status)
         except AsyncCopyError as error:
-            return await self._again(lambda: self._destination.put(key, body, crc32c), error)
+            return await self._again(lambda: self._destination.put(key, body, crc32c, status), error)
 
-    async def create_upload(self, key: str) -> str:
-        return await self._destination.create_upload(key)
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
+        return await self._destination.create_upload(key, status)
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
-        return await self._destination.upload_part(key, upload_id, number, size, body)
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
+        return await self._destination.upload_part(key, upload_id, number, size, body, status)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
-        return await self._destination.complete_upload(key, upload_id, parts, crc32c)
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
+        return await self._destination.complete_upload(key, upload_id, parts, crc32c, status)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         await self._again(lambda: self._destination.abort_upload(key, upload_id))

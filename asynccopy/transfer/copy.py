@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.errors import (
     AsyncCopyError,
     ChecksumMismatch,
     FileError,
     Interrupted,
-    NameRefused,
     UploadGone,
     root_cause,
 )
@@ -57,6 +57,7 @@ class Copier:
 
     ``source`` and ``destination`` retry by themselves (see storage.retrying). ``budget`` bounds the ranges in flight
     over all files. ``moved`` is told (path, bytes) as bytes are read; ``stop`` set means: begin no new part.
+    ``preserving``: the destination keeps a file's attributes, which are asked for where the listing's are not at hand.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Copier:
         noticed: Noticed,
         moved: Callable[[str, int], None],
         stop: asyncio.Event,
+        preserving: bool = False,
     ) -> None:
         self._uploads = Uploads(destination, policy, noticed)
         self._in_store = InStore(
@@ -92,6 +94,7 @@ class Copier:
         self._noticed = noticed
         self._moved = moved
         self._stop = stop
+        self._preserving = preserving
         self._spare: list[bytearray] = []
 
     async def copy(self, status: FileStatus, log: PartLog) -> Copied:
@@ -101,11 +104,14 @@ class Copier:
         before all parts were sent), and what the sides raise.
         """
         key = self._destination.prefix + status.path
-        self._check_name(key)
+        self._destination.check_key(key)
         for start in range(1, FRESH_STARTS + 1):
             try:
                 if (evidence := await self._in_store.copy(status, key, log)) is not None:
                     return Copied(evidence, in_store=True)
+                if self._preserving and status.attributes is None:
+                    now = await self._source.status(status.path.rstrip("/"))
+                    status = replace(status, attributes=now.attributes)
                 if status.length <= SMALL:
                     await self._uploads.forget(key, await log.upload(), log)
                     return Copied(await self._small(status, key))
@@ -119,14 +125,6 @@ class Copier:
                 await self._uploads.forget(key, await log.upload(), log)  # nobody would finish it
                 raise
         raise AssertionError("the last start returns or raises")
-
-    def _check_name(self, key: str) -> None:
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError:
-            raise NameRefused(f"{key!r}: not valid Unicode") from None
-        if size > self._destination.limits.max_key:
-            raise NameRefused(f"{key}: the key has {size} bytes, the store takes {self._destination.limits.max_key}")
 
     # --- small files ---------------------------------------------------------------------------------------------
 
@@ -145,7 +143,7 @@ class Copier:
             crc = digests.crc32c
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
-            meta = await self._destination.put(key, body, crc)
+            meta = await self._destination.put(key, body, crc, status)
             if fits:  # on any other way out the connection may still hold it
                 self._spare.append(buffer)
         finally:
@@ -189,7 +187,7 @@ class Copier:
         done = [receipts[number] for number in sorted(receipts)]
         source = await self._prover.prove_source(status, done, layout)
         crc = joined_crc32c(done)
-        meta = await self._prover.publish(key, upload.upload_id, done, crc)
+        meta = await self._prover.publish(key, upload.upload_id, done, crc, status)
         evidence = await self._prover.prove_object(meta, status.length, crc, source, parts=done)
         return Copied(evidence, resumed)
 
@@ -200,9 +198,8 @@ class Copier:
             return upload
         await self._uploads.forget(key, upload, log)
         size = part_size(status.length, status.block_size, self._destination.limits, self._wanted_part_size)
-        return await self._uploads.begin(
-            key, OpenUpload("", size, status.version), log, self._destination.create_upload
-        )
+        intent = OpenUpload("", size, status.version)
+        return await self._uploads.begin(key, intent, log, lambda key: self._destination.create_upload(key, status))
 
     async def _send(
         self,
@@ -221,7 +218,9 @@ class Copier:
             reader = await self._source.open(status.path, part.range)
             body = _Digesting(reader, digests, self._moved, status.path)
             try:
-                reply = await self._destination.upload_part(key, upload_id, part.number, part.range.length, body)
+                reply = await self._destination.upload_part(
+                    key, upload_id, part.number, part.range.length, body, status
+                )
                 if reply.crc32c not in (None, digests.crc32c):
                     raise ChecksumMismatch(
                         f"{key}: the store received other bytes of part {part.number} than were sent"

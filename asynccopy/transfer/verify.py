@@ -24,6 +24,7 @@ class Prover:
     """Compares digests of the stream with what both sides say.
 
     ``verify``: ``checksum`` (both sides' checksums, the default), ``size`` (version and length), ``none``.
+    ``preserving``: an object is more than its bytes, so an older one of the same bytes does not stand for it.
     """
 
     def __init__(
@@ -34,6 +35,8 @@ class Prover:
         verify: Literal["checksum", "size", "none"],
         policy: RetryPolicy,
         noticed: Noticed,
+        *,
+        preserving: bool = False,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -41,6 +44,7 @@ class Prover:
         self._verify = verify
         self._policy = policy
         self._noticed = noticed
+        self._preserving = preserving
         self._chunking = (512, "CRC32C")  # as the last answer of this cluster said
         self._whole: Layout | None = None  # the same of a source without blocks
 
@@ -176,13 +180,20 @@ class Prover:
 
     # --- destination ---------------------------------------------------------------------------------------------
 
-    async def publish(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc: int) -> ObjectMeta:
+    async def publish(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """Complete an upload. Whether a lost reply meant success is looked up, not guessed."""
         trouble = Trouble(self._policy, self._noticed)
         again = False
         while True:
             try:
-                meta = await self._destination.complete_upload(key, upload_id, parts, crc)
+                meta = await self._destination.complete_upload(key, upload_id, parts, crc, status)
                 # A store may answer a repeated completion with whatever checksum the request carries (s3proxy does).
                 return (await self._destination.head(key) or meta) if again else meta
             except AsyncCopyError as error:
@@ -190,7 +201,8 @@ class Prover:
                     raise
                 size = sum(part.size for part in parts)
                 found = await self._destination.head(key)
-                if found is not None and found.size == size and await self._holds(found, parts):
+                settled = isinstance(error, UploadGone) or not self._preserving
+                if settled and found is not None and found.size == size and await self._holds(found, parts):
                     # It may be an older object of the same bytes, and the upload still be there.
                     await self._destination.abort_upload(key, upload_id)
                     return found
@@ -213,6 +225,8 @@ class Prover:
             await self._refuse(meta.key, f"has {meta.size} bytes instead of {size}")
         if self._verify == "size":
             return Evidence("size", etag=meta.etag)
+        if meta.file_checksum is not None and str(meta.file_checksum) == source:
+            return Evidence("checksum", source, source, meta.etag)
         if meta.crc64 is not None:
             if parts and not await self._holds(meta, parts):
                 await self._refuse(meta.key, "does not have the bytes that were sent")

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 from urllib.parse import unquote
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
-from asynccopy.model import GIB, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
+from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
 from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.dialect import Dialect, abort
@@ -24,8 +24,10 @@ from asynccopy.storage.oss.messages import (
     write_completion,
 )
 from asynccopy.storage.oss.settings import OssSettings
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 
-LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023)
+LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023, apart=True)
 CREDENTIALS: Final = "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
 DIALECT: Final = Dialect(
     store="OSS",
@@ -60,9 +62,10 @@ class OssDestination(Bucket):
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
-        self._client = OssClient(bucket, settings, credentials, latency)
+        self._client = OssClient(bucket, settings, credentials, latency, pacing)
         self._objects = settings.objects
         self.publishing = settings.objects.condition
         super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities, self._client.store)
@@ -82,7 +85,9 @@ class OssDestination(Bucket):
 
     # --- objects -------------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         self.check_key(key)
         sent = crc64(body)
         options = self._objects
@@ -121,13 +126,15 @@ class OssDestination(Bucket):
 
     # --- multipart uploads ---------------------------------------------------------------------------------------
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.check_key(key)
         headers = [*self._objects.kept, *self._objects.described]
         response = await self._client.request("POST", key, [("uploads", "")], headers)
         return read_upload_id(response.body, self._client.subject(key))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         watched = Crc64Body(body)
         try:
@@ -142,7 +149,14 @@ class OssDestination(Bucket):
             )
         return PartReply(etag_with_crc64(plain_etag(response.headers.get("etag")), watched.crc64), None)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         size, sent = sum(part.size for part in parts), joined_crc64(parts)
         try:
             response = await self._client.request(
