@@ -5,19 +5,26 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from asynccopy.config.cluster import Cluster
+from asynccopy.config.hadoop import hadoop_configuration
+from asynccopy.config.hadoop_stores import oss_variables, s3_addressing, s3_variables
 from asynccopy.errors import UsageError
+from asynccopy.logs import log
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
 from asynccopy.storage.pool import Origin
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from asynccopy.storage.oss.credentials import CredentialChain as OssChain
     from asynccopy.storage.oss.settings import OssSettings
+    from asynccopy.storage.s3.credentials import CredentialChain as S3Chain
     from asynccopy.storage.s3.settings import S3Settings
     from asynccopy.storage.webhdfs.allowance import Allowance
     from asynccopy.storage.webhdfs.client import WebHdfsClient
@@ -90,7 +97,7 @@ def open_source(
     request to the NameNode or the store took.
     """
     scheme = _scheme(url)
-    if scheme in ("webhdfs", "swebhdfs"):
+    if scheme in ("webhdfs", "swebhdfs") or _located(scheme, settings):
         source = _webhdfs(url, scheme, settings, latency, namenodes)
     elif scheme == "file":
         from asynccopy.storage.local.source import LocalSource
@@ -99,11 +106,11 @@ def open_source(
     elif scheme == "s3":
         from asynccopy.storage.s3.source import S3Source
 
-        source = S3Source(url, settings=_s3_settings(settings), latency=latency)
+        source = S3Source(url, settings=_s3_settings(url, settings), credentials=_s3_chain(url), latency=latency)
     elif scheme == "oss":
         from asynccopy.storage.oss.source import OssSource
 
-        source = OssSource(url, settings=_oss_settings(settings), latency=latency)
+        source = OssSource(url, settings=_oss_settings(url, settings), credentials=_oss_chain(url), latency=latency)
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
@@ -126,7 +133,7 @@ def open_destination(
         from asynccopy.storage.local.destination import LocalDestination
 
         return LocalDestination(url)
-    if scheme in ("webhdfs", "swebhdfs"):
+    if scheme in ("webhdfs", "swebhdfs") or _located(scheme, settings):
         return _webhdfs_destination(url, scheme, settings, latency, namenodes)
     raise _unknown(url, scheme)
 
@@ -136,10 +143,15 @@ def _scheme(url: str) -> str:
     return match[1].lower() if match else "file"
 
 
+def _located(scheme: str, settings: Settings) -> bool:
+    """Whether it is ``hdfs://``, and the Hadoop configuration has told where that is (``config.nameservices``)."""
+    return scheme == "hdfs" and bool(settings.cluster.servers)
+
+
 def _unknown(url: str, scheme: str) -> UsageError:
     if scheme == "hdfs":
         return UsageError(
-            f"{url}: hdfs:// is not known", hint="use the NameNode's HTTP address: webhdfs://namenode:9870/path"
+            f"{url}: no address of its NameNodes", hint="set HADOOP_CONF_DIR, or write webhdfs://namenode:9870/path"
         )
     return UsageError(f"{url}: unknown scheme {scheme}://", hint=f"known are {_KNOWN}")
 
@@ -147,7 +159,7 @@ def _unknown(url: str, scheme: str) -> UsageError:
 def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None) -> Source:
     from asynccopy.storage.webhdfs.source import WebHdfsSource
 
-    base, root = _namenode(url, scheme)
+    base, root = _namenode(url, scheme, settings.cluster)
     return WebHdfsSource(_webhdfs_client(base, settings, latency, namenodes), base, root)
 
 
@@ -161,11 +173,21 @@ def _webhdfs_client(
     given = settings.cluster
     user = given.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
     nameservice = Nameservice(servers(given.servers or (base,)))
-    client = WebHdfsClient(nameservice, Simple(user), connections=_connections(settings))
+    tls = _tls(given.ca_file, given.client_certificate, given.client_key)
+    client = WebHdfsClient(nameservice, Simple(user), connections=_connections(settings), tls=tls)
     client.latency = latency
     if namenodes is not None:
         namenodes.join(client)
     return client
+
+
+def _tls(ca_file: str | None, certificate: str | None = None, key: str | None = None) -> SSLContext | None:
+    """None for what is usual, which is made with the first connection that needs it."""
+    if ca_file is None and certificate is None:
+        return None
+    from asynccopy.storage.tls import context
+
+    return context(ca_file, certificate, key)
 
 
 def _webhdfs_destination(
@@ -173,14 +195,18 @@ def _webhdfs_destination(
 ) -> Destination:
     from asynccopy.storage.webhdfs.destination import WebHdfsDestination
 
-    base, root = _namenode(url, scheme)
+    base, root = _namenode(url, scheme, settings.cluster)
     if "," in root:  # CONCAT, which joins parts, has no way to write one
         raise UsageError(f"{url}: no comma in an HDFS destination", hint="choose another directory")
     return WebHdfsDestination(_webhdfs_client(base, settings, latency, namenodes), base, root)
 
 
-def _namenode(url: str, scheme: str) -> tuple[str, str]:
-    """The URL of the NameNode, and the absolute path on it, "" for ``/``. Raises UsageError."""
+def _namenode(url: str, scheme: str, cluster: Cluster) -> tuple[str, str]:
+    """The cluster as URLs name it, and the absolute path on it, "" for ``/``. Raises UsageError.
+
+    That is the NameNode's URL; a gateway's with the path before all HDFS paths; or ``hdfs://`` and a name that the
+    Hadoop configuration gave to the cluster.
+    """
     # Not urlsplit: an HDFS path may hold ? and #, and it is written as it is, as in `hdfs dfs`.
     authority, _, path = url[len(scheme) + 3 :].partition("/")
     if "@" in authority:
@@ -192,12 +218,15 @@ def _namenode(url: str, scheme: str) -> tuple[str, str]:
     port = int(match["port"] or (9871 if secure else 9870))
     if not 0 < port < 65536:
         raise UsageError(f"{url}: port {port} does not exist")
+    host = f"[{match['six']}]" if match["six"] else match["host"]
+    base = f"hdfs://{authority}" if scheme == "hdfs" else f"{scheme}://{host}:{port}"
+    for server in cluster.servers:
+        if server.count("/") > 2 and f"{url}/".startswith(f"{server}/"):
+            base, path = server, url[len(server) :]
     components = [component for component in path.split("/") if component]
     if "." in components or ".." in components:
         raise UsageError(f"{url}: . and .. are no HDFS names")
-    root = "/" + "/".join(components) if components else ""
-    host = f"[{match['six']}]" if match["six"] else match["host"]
-    return f"{scheme}://{host}:{port}", root
+    return base, "/" + "/".join(components) if components else ""
 
 
 def _connections(settings: Settings) -> int:
@@ -207,13 +236,55 @@ def _connections(settings: Settings) -> int:
 def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
 
-    return S3Destination(url, settings=_s3_settings(settings), capabilities=settings.capabilities, latency=latency)
+    return S3Destination(
+        url,
+        settings=_s3_settings(url, settings),
+        credentials=_s3_chain(url),
+        capabilities=settings.capabilities,
+        latency=latency,
+    )
 
 
-def _s3_settings(settings: Settings) -> S3Settings:
+def _environ(url: str) -> Mapping[str, str]:
+    """The environment, and what Hadoop's configuration adds for a store."""
+    conf = hadoop_configuration()
+    if conf is None:
+        return os.environ
+    variables = s3_variables if _scheme(url) == "s3" else oss_variables
+    return variables(conf, _bucket(url), os.environ, _warn) | os.environ
+
+
+def _warn(told: str) -> None:
+    if told not in _WARNED:
+        _WARNED.add(told)
+        log.warning("hadoop_credentials", reason=told)
+
+
+_WARNED: set[str] = set()
+
+
+def _bucket(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0]
+
+
+def _s3_chain(url: str) -> S3Chain:
+    from asynccopy.storage.s3.credentials import CredentialChain
+
+    return CredentialChain(_environ(url))
+
+
+def _oss_chain(url: str) -> OssChain:
+    from asynccopy.storage.oss.credentials import CredentialChain
+
+    return CredentialChain(_environ(url))
+
+
+def _s3_settings(url: str, settings: Settings) -> S3Settings:
     from asynccopy.storage.s3.settings import S3Settings
 
-    addressing = settings.s3_addressing or "auto"
+    conf = hadoop_configuration()
+    hadoops = None if conf is None else s3_addressing(conf, _bucket(url))
+    addressing = settings.s3_addressing or hadoops or "auto"
     if addressing not in ("auto", "path", "virtual"):
         raise UsageError(f"addressing {addressing!r}: must be auto, path or virtual")
     return S3Settings.from_environment(
@@ -222,16 +293,23 @@ def _s3_settings(settings: Settings) -> S3Settings:
         addressing=addressing,  # type: ignore[arg-type]  # checked above
         sign_payload=settings.sign_payload,
         connections=_connections(settings),
+        environ=_environ(url),
     )
 
 
 def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.oss.destination import OssDestination
 
-    return OssDestination(url, settings=_oss_settings(settings), capabilities=settings.capabilities, latency=latency)
+    return OssDestination(
+        url,
+        settings=_oss_settings(url, settings),
+        credentials=_oss_chain(url),
+        capabilities=settings.capabilities,
+        latency=latency,
+    )
 
 
-def _oss_settings(settings: Settings) -> OssSettings:
+def _oss_settings(url: str, settings: Settings) -> OssSettings:
     from asynccopy.storage.oss.settings import ObjectOptions, OssSettings
 
     return OssSettings.from_environment(
@@ -247,4 +325,5 @@ def _oss_settings(settings: Settings) -> OssSettings:
             metadata=settings.oss_metadata,
         ),
         connections=_connections(settings),
+        environ=_environ(url),
     )
