@@ -41,7 +41,7 @@ class Authority:
 
     def server_properties(self, certificate: Certificate) -> dict[str, object]:
         """What Hadoop's ssl-server.xml says to serve with this certificate, and to trust clients of this authority."""
-        key_store, trust_store = certificate.chain.with_suffix(".p12"), self.directory / "trust.p12"
+        key_store, trust_store = (certificate.chain.with_suffix(end) for end in (".p12", ".trust.p12"))
         _run("openssl", "pkcs12", "-export", "-in", certificate.chain, "-inkey", certificate.key, "-name", "server",
              "-passout", f"pass:{PASSWORD}", "-out", key_store)  # fmt: skip
         _run("keytool", "-importcert", "-noprompt", "-alias", "ca", "-file", self.ca, "-storetype", "PKCS12",
