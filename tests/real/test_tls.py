@@ -58,9 +58,7 @@ class TestSwebHdfsSource(test_suites.TestWebHdfsSource):
         self.ca = str(authority.ca)
 
     def _open(self, path: str) -> Source:
-        return open_source(
-            self.hdfs.secure_url + path, Settings(cluster=Cluster(user=self.hdfs.user, ca_file=self.ca))
-        )
+        return open_source(self.hdfs.secure_url + path, Settings(cluster=Cluster(user=self.hdfs.user, ca_file=self.ca)))
 
 
 def endpoint(program: Program, url: str, **keys: object) -> list[str]:

@@ -90,7 +90,10 @@ def test_what_only_java_can_read_is_told() -> None:
 
 
 async def test_a_store_is_opened_by_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = KEYS | {"fs.s3a.bucket.bucket.endpoint": "http://s3.store:9000", "fs.oss.endpoint": "oss-cn-x.aliyuncs.com"}
+    values = KEYS | {
+        "fs.s3a.bucket.bucket.endpoint": "http://s3.store:9000",
+        "fs.oss.endpoint": "oss-cn-x.aliyuncs.com",
+    }
     lines = [f"<property><name>{name}</name><value>{value}</value></property>" for name, value in values.items()]
     (tmp_path / "core-site.xml").write_text(f"<configuration>{''.join(lines)}</configuration>")
     monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
