@@ -97,7 +97,7 @@ class HadoopConfiguration:
 
 _SYSTEM: Final[dict[str, Callable[[], str | None]]] = {
     "user.name": getpass.getuser,
-    "user.home": lambda: str(Path.home()),
+    "user.home": lambda: os.path.expanduser("~"),  # noqa: PTH111 - Path.home() raises where there is none
     "java.io.tmpdir": lambda: "/tmp",  # noqa: S108 - Java says so, and nothing is written there
 }
 """The system properties of Java that stand in such files."""

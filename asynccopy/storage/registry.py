@@ -106,11 +106,17 @@ def open_source(
     elif scheme == "s3":
         from asynccopy.storage.s3.source import S3Source
 
-        source = S3Source(url, settings=_s3_settings(url, settings), credentials=_s3_chain(url), latency=latency)
+        environ = _environ(url)
+        source = S3Source(
+            url, settings=_s3_settings(url, settings, environ), credentials=_s3_chain(environ), latency=latency
+        )
     elif scheme == "oss":
         from asynccopy.storage.oss.source import OssSource
 
-        source = OssSource(url, settings=_oss_settings(url, settings), credentials=_oss_chain(url), latency=latency)
+        environ = _environ(url)
+        source = OssSource(
+            url, settings=_oss_settings(settings, environ), credentials=_oss_chain(environ), latency=latency
+        )
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
@@ -236,10 +242,11 @@ def _connections(settings: Settings) -> int:
 def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
 
+    environ = _environ(url)
     return S3Destination(
         url,
-        settings=_s3_settings(url, settings),
-        credentials=_s3_chain(url),
+        settings=_s3_settings(url, settings, environ),
+        credentials=_s3_chain(environ),
         capabilities=settings.capabilities,
         latency=latency,
     )
@@ -255,31 +262,26 @@ def _environ(url: str) -> Mapping[str, str]:
 
 
 def _warn(told: str) -> None:
-    if told not in _WARNED:
-        _WARNED.add(told)
-        log.warning("hadoop_credentials", reason=told)
-
-
-_WARNED: set[str] = set()
+    log.warning("hadoop_credentials", reason=told)
 
 
 def _bucket(url: str) -> str:
     return url.partition("://")[2].partition("/")[0]
 
 
-def _s3_chain(url: str) -> S3Chain:
+def _s3_chain(environ: Mapping[str, str]) -> S3Chain:
     from asynccopy.storage.s3.credentials import CredentialChain
 
-    return CredentialChain(_environ(url))
+    return CredentialChain(environ)
 
 
-def _oss_chain(url: str) -> OssChain:
+def _oss_chain(environ: Mapping[str, str]) -> OssChain:
     from asynccopy.storage.oss.credentials import CredentialChain
 
-    return CredentialChain(_environ(url))
+    return CredentialChain(environ)
 
 
-def _s3_settings(url: str, settings: Settings) -> S3Settings:
+def _s3_settings(url: str, settings: Settings, environ: Mapping[str, str]) -> S3Settings:
     from asynccopy.storage.s3.settings import S3Settings
 
     conf = hadoop_configuration()
@@ -293,23 +295,24 @@ def _s3_settings(url: str, settings: Settings) -> S3Settings:
         addressing=addressing,  # type: ignore[arg-type]  # checked above
         sign_payload=settings.sign_payload,
         connections=_connections(settings),
-        environ=_environ(url),
+        environ=environ,
     )
 
 
 def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.oss.destination import OssDestination
 
+    environ = _environ(url)
     return OssDestination(
         url,
-        settings=_oss_settings(url, settings),
-        credentials=_oss_chain(url),
+        settings=_oss_settings(settings, environ),
+        credentials=_oss_chain(environ),
         capabilities=settings.capabilities,
         latency=latency,
     )
 
 
-def _oss_settings(url: str, settings: Settings) -> OssSettings:
+def _oss_settings(settings: Settings, environ: Mapping[str, str]) -> OssSettings:
     from asynccopy.storage.oss.settings import ObjectOptions, OssSettings
 
     return OssSettings.from_environment(
@@ -325,5 +328,5 @@ def _oss_settings(url: str, settings: Settings) -> OssSettings:
             metadata=settings.oss_metadata,
         ),
         connections=_connections(settings),
-        environ=_environ(url),
+        environ=environ,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 import tomli
@@ -76,6 +77,24 @@ async def test_a_nameservice_is_opened_by_its_name() -> None:
     async with aclosing(open_source("hdfs://lake/w", Settings(cluster=Cluster(servers=servers)))) as source:
         assert source.url == "hdfs://lake/w"
         assert source.client.namenode.host == "a"  # type: ignore[attr-defined]
+
+
+def test_mirrors_on_a_nameservice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mirror(source: str, destination: str) -> Config:
+        return parse({"mirrors": {"m": {"source": source, "destination": destination}}}, "f")
+
+    with pytest.raises(UsageError, match=r"f: \[mirrors.m\]: `source`: hdfs://lake/w: no address of its NameNodes"):
+        mirror("hdfs://lake/w", "s3://b")
+    keys = {"dfs.nameservices": "lake", "dfs.namenode.http-address.lake": "nn.example:9870"}
+    lines = [f'<property name="{name}" value="{value}"/>' for name, value in keys.items()]
+    (tmp_path / "hdfs-site.xml").write_text(f"<configuration>{''.join(lines)}</configuration>")
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    assert mirror("hdfs://lake/w", "s3://b").place("hdfs://lake/w") == (
+        "hdfs://lake/w",
+        {"cluster": Cluster(servers=("webhdfs://nn.example:9870",))},
+    )
+    with pytest.raises(UsageError, match="`destination` overlaps its `source`"):
+        mirror("hdfs://lake/w", "webhdfs://nn.example/w/x")  # the same cluster by its other name
 
 
 async def test_every_server_is_reached() -> None:
