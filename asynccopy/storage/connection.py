@@ -10,12 +10,14 @@ import asyncio
 import re
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, cast
 
 from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongServer
+from asynccopy.storage.tls import refusal
 
 JOINED: Final = 128 * 1024
 """Bodies up to here are copied behind their heads where the loop cannot gather: a call of the kernel's costs more."""
@@ -100,7 +102,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._eof = True
         if self._lost is None and exc is not None:
-            self._lost = ConnectionLost(f"{self.name}: connection lost: {exc}")
+            if isinstance(exc, ssl.SSLError):
+                self._lost = refusal(self.name, exc)
+            else:
+                self._lost = ConnectionLost(f"{self.name}: connection lost: {exc}")
             self._lost.__cause__ = exc
         self._awake()
         self.resume_writing()

@@ -12,9 +12,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from asynccopy.errors import ConnectionLost, Stalled, Unreachable, WrongServer
+from asynccopy.errors import ConnectionLost, Stalled, Unreachable
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.connection import SCRATCH, Connection
+from asynccopy.storage.tls import context, handshake_refusal
 
 CONNECT: Final = 10.0
 EXPIRED: Final = 0.0
@@ -114,7 +115,7 @@ class Pool:
             try:
                 connection = await self._open(address, origin, name, tls)
             except ssl.SSLError as error:
-                raise WrongServer(f"{origin}: TLS refused: {error.reason or error}") from error
+                raise handshake_refusal(name, error) from error
             except (OSError, TimeoutError) as error:
                 failure = error
                 continue
@@ -150,8 +151,7 @@ class Pool:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._tls = context()
         return self._tls
 
     async def _resolve(self, origin: Origin) -> list[str]:

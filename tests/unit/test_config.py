@@ -182,7 +182,7 @@ def test_an_address_may_be_what_the_browser_shows(url: str, address: str) -> Non
 def test_an_unknown_endpoint_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no \[endpoints.dc9\]") as caught:
         load(EXAMPLE).endpoint("dc9")
-    assert caught.value.hint.endswith("dc1, dc2, lake")
+    assert caught.value.hint.endswith("dc1, dc2, lake, secure")
 
 
 HDFS = '[endpoints.dc1]\ntype = "webhdfs"\n'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -52,11 +53,19 @@ class WebHdfsClient:
 
     latency: Callable[[float], None] | None = None
 
-    def __init__(self, nameservice: Nameservice, auth: Auth, *, connections: int, stall: float = 30.0) -> None:
+    def __init__(
+        self,
+        nameservice: Nameservice,
+        auth: Auth,
+        *,
+        connections: int,
+        stall: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.nameservice = nameservice
         self._auth = auth
-        self._names = HttpDoor(connections=connections, stall=stall)
-        self._data = HttpDoor(connections=connections, stall=stall)
+        self._names = HttpDoor(connections=connections, stall=stall, tls=tls)
+        self._data = HttpDoor(connections=connections, stall=stall, tls=tls)
         self._datanodes = DataNodes()
         self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
         self.share(Allowance(connections))
