@@ -27,14 +27,14 @@ from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
-from asynccopy.journal.rows import GoneFile, Kind, Listed, Stretch
+from asynccopy.journal.rows import GoneFile, Kind, Listed
 from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import carried_over
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.spread import cut, rest, woven
+from asynccopy.mirror.spread import Spread
 from asynccopy.model import GIB, FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
@@ -132,7 +132,7 @@ class Mirror:
         if self._order == "auto":
             self._order = "spread" if destination.limits.apart else "listing"
         self._cursor = 0
-        self._stretches: list[Stretch] = []
+        self._spread = Spread(journal)
         self._listed = False
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -299,7 +299,7 @@ class Mirror:
 
     async def _pending(self) -> list[PendingFile]:
         if self._order == "spread":
-            return await self._spread()
+            return await self._spread.next(BATCH, lambda id: id in self._held or id in self._settled)
         if self._order != "listing":
             return await self._journal.pending(0, BATCH + len(self._held), self._order)
         rows = await self._journal.pending(self._cursor, BATCH)
@@ -309,25 +309,6 @@ class Mirror:
         if rows:
             self._cursor = rows[-1].id
         return rows
-
-    async def _spread(self) -> list[PendingFile]:
-        """From many places of what is listed and not yet claimed, in turn; at the end from the beginning again."""
-        again = not self._cursor
-        while True:
-            if not self._stretches:
-                span = await self._journal.pending_span(self._cursor)
-                if span is None and again:
-                    return []
-                if span is None:
-                    self._cursor, again = 0, True
-                    continue
-                self._stretches, self._cursor = cut(*span), span[1]
-            limit = BATCH // len(self._stretches)
-            found = await self._journal.pending_in(self._stretches, limit)
-            self._stretches = rest(self._stretches, found, limit)
-            rows = [row for row in woven(found) if row.id not in self._held and row.id not in self._settled]
-            if rows:
-                return rows
 
     async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
         self._progress.landed(order.status.path)
