@@ -32,15 +32,16 @@ from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
-from asynccopy.mirror.renames import carried_over
+from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.mirror.spread import Spread
 from asynccopy.model import GIB, FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, Trouble
-from asynccopy.transfer.copy import Copied, Verify, abort
+from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
+from asynccopy.transfer.uploads import abort
 
 COPIED_AT_ONCE = GIB
 """Bytes that every store copies in one request; a larger object may take a multipart upload."""
@@ -58,12 +59,18 @@ T = TypeVar("T")
 
 class CopyOptions(Struct, frozen=True):
     """How to copy. ``concurrency``: ranges in flight over all files, None for automatic. ``part_size``: bytes, None for
-    automatic.
+    automatic. ``preserving``: the destination keeps more of files and directories than bytes and names.
     """
 
     verify: Verify = "checksum"
     concurrency: int | None = None
     part_size: int | None = None
+    preserving: bool = False
+
+
+def looked_for(selection: Selection, options: CopyOptions) -> str:
+    """The same text for the same files and markers: who has looked for others must look again."""
+    return selection.text + "+directories" * options.preserving
 
 
 Find = Callable[[Source, Listing, Callable[[], None]], Finder]
@@ -157,6 +164,7 @@ class Mirror:
             self._options.concurrency or most_ranges(),
             self._options.concurrency is None,
             self._policy,
+            self._options.preserving,
         )
         watch = Watch(self._noticed, self._progress.moved, self._stop)
         source = retrying_source(self._bare_source, recipe.single_file, self._policy, watch.noticed)
@@ -176,6 +184,8 @@ class Mirror:
             raise root_cause(failures) from None
         if self._stop.is_set():
             raise Interrupted("stopped before the end", hint="run the same command again to go on")
+        if finder.complete:
+            await finder.settle()
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
@@ -199,11 +209,6 @@ class Mirror:
                     yield row.status
             after = rows[-1].id
 
-    def _listing(self, source: Source) -> Listing:
-        return Listing(
-            source, self._journal, self._selection, self._progress, self._stop, self._found.set, self._check_path
-        )
-
     def _check_path(self, path: str) -> None:
         self._bare_destination.check_key(self._bare_destination.prefix + path)
 
@@ -219,8 +224,20 @@ class Mirror:
 
     # --- the pass ------------------------------------------------------------------------------------------------
 
+    def _listing(self, source: Source) -> Listing:
+        return Listing(
+            source,
+            self._journal,
+            self._selection,
+            self._progress,
+            self._stop,
+            self._found.set,
+            self._check_path,
+            directories=self._options.preserving,
+        )
+
     async def _begin(self) -> None:
-        await self._journal.begin_pass(self._selection.text + self._look.label, self._look.kind)
+        await self._journal.begin_pass(looked_for(self._selection, self._options) + self._look.label, self._look.kind)
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress
@@ -395,7 +412,8 @@ class Mirror:
         progress.copied_files += 1
         progress.copied_bytes += order.status.length
         progress.resumed_parts += copied.resumed_parts
-        progress.verified += copied.evidence.method in ("checksum", "read-back")
+        progress.in_store_files += copied.in_store
+        progress.verified += copied.evidence.method in PROVEN
         if self._tell_file is not None:
             self._tell_file(order.status.path, order.status.length, None)
 
