@@ -29,13 +29,14 @@ from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_so
 from asynccopy.journal import Journal, PendingFile
 from asynccopy.journal.rows import GoneFile, Kind, Listed
 from asynccopy.mirror.diff import Finder
+from asynccopy.mirror.file_log import FileLog
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.mirror.spread import Spread
-from asynccopy.model import GIB, FileStatus, OpenUpload, PartReceipt
+from asynccopy.model import GIB, FileStatus, OpenUpload
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, Trouble
@@ -204,7 +205,7 @@ class Mirror:
                 try:  # of an earlier run, which has listed it
                     self._check_path(row.status.path)
                 except NameRefused as error:
-                    await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+                    await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
                 else:
                     yield row.status
             after = rows[-1].id
@@ -293,7 +294,7 @@ class Mirror:
             if (self._twins or self._look.settle is not None) and await self._needs_no_copy(row):
                 continue
             self._progress.took_off(row.status.path, row.status.length)
-            return Order(row.id, row.status, _FileLog(self._journal, row.id))
+            return Order(row.id, row.status, FileLog(self._journal, row.id))
         return None
 
     async def _fetch(self) -> bool:
@@ -365,7 +366,7 @@ class Mirror:
                 if not await self._is_open(row.status):
                     return False
                 error = StillOpen(f"{row.status.path}: still being written")
-                await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+                await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
         except AsyncCopyError as error:
             if error.fatal:
                 raise
@@ -459,25 +460,3 @@ class Mirror:
         self._progress.retried(error, delay)
         if self._told is not None:
             self._told(error, delay)
-
-
-class _FileLog:
-    """The journal as the PartLog of one file."""
-
-    __slots__ = ("_id", "_journal")
-
-    def __init__(self, journal: Journal, file_id: int) -> None:
-        self._journal = journal
-        self._id = file_id
-
-    async def upload(self) -> OpenUpload | None:
-        return await self._journal.upload(self._id)
-
-    async def begin_upload(self, upload: OpenUpload) -> None:
-        await self._journal.begin_upload(self._id, upload)
-
-    async def part_done(self, receipt: PartReceipt) -> None:
-        await self._journal.part_done(self._id, receipt)
-
-    async def drop_upload(self) -> None:
-        await self._journal.drop_upload(self._id)
