@@ -28,6 +28,7 @@ from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
 from asynccopy.journal.rows import GoneFile, Kind, Listed
+from asynccopy.mirror.claims import BATCH, Claims
 from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.file_log import FileLog
 from asynccopy.mirror.listing import Listing
@@ -35,7 +36,6 @@ from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.spread import Spread
 from asynccopy.model import GIB, FileStatus, OpenUpload
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
@@ -46,8 +46,6 @@ from asynccopy.transfer.uploads import abort
 
 COPIED_AT_ONCE = GIB
 """Bytes that every store copies in one request; a larger object may take a multipart upload."""
-BATCH = 1000
-"""Rows claimed from the journal at once."""
 LOOKED_BACK = 16
 """Done files whose objects are looked up before a journal is believed."""
 PREFLIGHT: Final = 15.0
@@ -136,11 +134,8 @@ class Mirror:
         self._held: set[int] = set()  # claimed and not settled
         self._settled: set[int] = set()  # settled since the last look into the journal began
         self._changes: dict[int, int] = {}
-        self._order = self._look.order
-        if self._order == "auto":
-            self._order = "spread" if destination.limits.apart else "listing"
-        self._cursor = 0
-        self._spread = Spread(journal)
+        apart = destination.limits.apart
+        self._claims = Claims(journal, self._look.order, self._held, self._settled, apart=apart)
         self._listed = False
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -304,8 +299,7 @@ class Mirror:
                 listed = self._listed  # read before the rows: a page recorded in between must not be missed
                 self._found.clear()
                 self._settled.clear()
-                rows = await self._pending()
-                rows = [row for row in rows if row.id not in self._held and row.id not in self._settled]
+                rows = await self._claims.next()
                 self._held.update(row.id for row in rows)
                 await self._find_twins(rows)
                 self._claimed.extend(rows)
@@ -314,19 +308,6 @@ class Mirror:
                         return False
                     await self._found.wait()
             return not self._stop.is_set()
-
-    async def _pending(self) -> list[PendingFile]:
-        if self._order == "spread":
-            return await self._spread.next(BATCH, lambda id: id in self._held or id in self._settled)
-        if self._order != "listing":
-            return await self._journal.pending(0, BATCH + len(self._held), self._order)
-        rows = await self._journal.pending(self._cursor, BATCH)
-        if not rows and self._cursor:
-            # A file that an earlier pass knew has kept its number, which may lie before the cursor.
-            rows = await self._journal.pending(0, BATCH + len(self._held))
-        if rows:
-            self._cursor = rows[-1].id
-        return rows
 
     async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
         self._progress.landed(order.status.path)
