@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from asynccopy.config.cluster import Cluster
+from asynccopy.config.cluster import Cluster, place
 from asynccopy.logs import HIDDEN
 from asynccopy.model import MIB
 from asynccopy.timetable import Timetable
@@ -65,7 +65,8 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="webhdfs"):
-    """A cluster by its NameNodes' HTTP addresses. ``user``: who to be there; None is HADOOP_USER_NAME.
+    """A cluster by its NameNodes' HTTP addresses. ``user``: who to be there; None is HADOOP_USER_NAME. ``redirects``:
+    where its DataNodes are beside those places that the NameNode reports (see ``cluster.place``).
 
     ``bandwidth`` and ``concurrency`` are caps for all mirrors together that name this endpoint.
     """
@@ -73,10 +74,16 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
     url: str | None = None
     urls: tuple[str, ...] = ()
     user: str | None = None
+    redirects: tuple[str, ...] = ()
     bandwidth: Timetable | None = None
     concurrency: Ranges | None = None
 
     def __post_init__(self) -> None:
+        for text in self.redirects:
+            try:
+                place(text)
+            except ValueError as error:
+                raise ValueError(f"`redirects`: {text!r}: {error}") from error
         if (self.url is None) == (not self.urls):
             raise ValueError("exactly one of `url` and `urls` is needed")
         for url in self.urls or (self.url or "",):
@@ -94,7 +101,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
 
     @property
     def settings(self) -> Mapping[str, object]:
-        return {"cluster": Cluster(servers=self.addresses, user=self.user)}
+        return {"cluster": Cluster(servers=self.addresses, user=self.user, redirects=self.redirects)}
 
 
 class S3Endpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="s3"):

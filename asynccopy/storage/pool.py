@@ -58,6 +58,8 @@ class Pool:
         self._connecting: dict[asyncio.Task[object], float] = {}  # until when
         self.stall = stall
         self.observe: Callable[[float], None] | None = None
+        self.admits: Callable[[Origin, str], None] | None = None
+        """Told of every address before it is connected to for the first time; raises what speaks against it."""
         self._tls = tls
         self._reset = reset
         self._scratch = memoryview(bytearray(SCRATCH))
@@ -170,6 +172,9 @@ class Pool:
         except (OSError, UnicodeError) as error:  # a name like a..b is no IDNA
             raise Unreachable(f"{origin}: cannot resolve the host name: {_os_text(error)}") from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        if self.admits is not None:
+            for address in addresses:
+                self.admits(origin, address)
         self._addresses[key] = (monotonic() + RESOLVED, addresses)
         return addresses
 

@@ -161,7 +161,7 @@ def _webhdfs_client(
     given = settings.cluster
     user = given.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
     nameservice = Nameservice(servers(given.servers or (base,)))
-    client = WebHdfsClient(nameservice, Simple(user), connections=_connections(settings))
+    client = WebHdfsClient(nameservice, Simple(user), connections=_connections(settings), redirects=given.redirects)
     client.latency = latency
     if namenodes is not None:
         namenodes.join(client)

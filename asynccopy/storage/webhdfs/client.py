@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from asynccopy.errors import (
     AsyncCopyError,
     ConnectionLost,
+    FileError,
     ServerTrouble,
     SourceChanged,
     Stalled,
     Transient,
     Unreachable,
+    WrongServer,
 )
 from asynccopy.model import ByteRange
 from asynccopy.storage.http import HttpDoor, Response, media_type
@@ -23,20 +27,22 @@ from asynccopy.storage.webhdfs.auth import Auth
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     LocatedBlock,
-    Redirect,
     encoded,
     failure,
+    live_datanodes,
     located_blocks,
-    redirect,
 )
 from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
 from asynccopy.storage.webhdfs.politeness import overloaded
+from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, redirect, refused
 
 LISTING: Final = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
 
 DIRECT: Final = 1 << 20
 """Ranges up to so many bytes are opened at any DataNode, without asking the NameNode for the nearest."""
+LIVE: Final = "/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo"
+"""Where a NameNode tells of its DataNodes."""
 BYTES: Final = "application/octet-stream"
 """The content type of a file's bytes; everything else is a message."""
 
@@ -47,17 +53,29 @@ class WebHdfsClient:
     """Requests to a nameservice and the DataNodes it names, or to a gateway that stands for all of them.
 
     ``asked`` texts in errors name the host, the operation and the path, never the query. ``latency`` is told the
-    seconds from each request to the NameNode to its answer, the time before it may be sent not counted.
+    seconds from each request to the NameNode to its answer, the time before it may be sent not counted. ``redirects``:
+    as in ``Cluster``.
     """
 
     latency: Callable[[float], None] | None = None
 
-    def __init__(self, nameservice: Nameservice, auth: Auth, *, connections: int, stall: float = 30.0) -> None:
+    def __init__(
+        self,
+        nameservice: Nameservice,
+        auth: Auth,
+        *,
+        connections: int,
+        stall: float = 30.0,
+        redirects: Sequence[str] = (),
+    ) -> None:
         self.nameservice = nameservice
         self._auth = auth
         self._names = HttpDoor(connections=connections, stall=stall)
         self._data = HttpDoor(connections=connections, stall=stall)
         self._datanodes = DataNodes()
+        self._permitted = Permitted((server.origin for server in nameservice.servers), redirects)
+        self._data.pool.admits = self._permitted.connects
+        self._learning = asyncio.Lock()
         self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
         self.share(Allowance(connections))
         self._names.observe = self._answered
@@ -101,8 +119,7 @@ class WebHdfsClient:
             self._datanodes.opened(path, target)
             return _DataNodeReader(self, target.origin, answer)
         if answer.status != 200:
-            meaning = failure(answer, asked)
-            raise self.suspect(target.origin, meaning) if isinstance(meaning, ServerTrouble) else meaning
+            raise self._refusal(target.origin, answer, asked)
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) < range.length:
             raise SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
@@ -120,7 +137,7 @@ class WebHdfsClient:
         response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
-        target = redirect(response, self.namenode, asked)
+        target = await self._proven(redirect(response, self.namenode, asked), asked)
         url = f"{PREFIX}{encoded(path)}?{target.query}"  # our path: the redirect's is NFC-normalised
         headers = (("Content-Type", BYTES),)
         try:
@@ -131,7 +148,7 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         if response.status not in (200, 201):
-            raise failure(response, asked)
+            raise self._refusal(target.origin, response, asked)
 
     async def checksum(self, path: str) -> Response:
         """GETFILECHECKSUM. Asked of the DataNode that has just read the file, which spares the NameNode a request: one
@@ -152,7 +169,7 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         if response.status != 200:
-            raise failure(response, asked)
+            raise self._refusal(target.origin, response, asked)
         return response
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
@@ -161,7 +178,10 @@ class WebHdfsClient:
         """
         query = f"&offset={range.offset}&length={range.length}"
         response = await self.get("GET_BLOCK_LOCATIONS", path, query)
-        return list(located_blocks(response, self._asked("GET_BLOCK_LOCATIONS", path)))
+        blocks = list(located_blocks(response, self._asked("GET_BLOCK_LOCATIONS", path)))
+        for block in blocks:
+            self._permitted.report(block.locations)
+        return blocks
 
     async def aclose(self) -> None:
         await self._auth.aclose()
@@ -198,7 +218,7 @@ class WebHdfsClient:
     async def _datanode(self, op: str, path: str, query: str, offset: int) -> Redirect:
         """Ask the NameNode for a DataNode, and once more for another one when it names one that has just failed."""
         asked = self._asked(op, path)
-        found = await self._redirect(op, path, query, asked)
+        found = await self._redirect(op, path, query, offset, asked)
         if found.origin == self.namenode or not self._datanodes.suspected(found.origin):
             return found  # a gateway knows no other one than itself
         avoid = ",".join(
@@ -213,11 +233,11 @@ class WebHdfsClient:
         if not avoid:
             return found
         try:
-            return await self._redirect(op, path, f"{query}&excludedatanodes={avoid}", asked)
+            return await self._redirect(op, path, f"{query}&excludedatanodes={avoid}", offset, asked)
         except ServerTrouble:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
-    async def _redirect(self, op: str, path: str, query: str, asked: str) -> Redirect:
+    async def _redirect(self, op: str, path: str, query: str, offset: int, asked: str) -> Redirect:
         here = Redirect(self.namenode, f"op={op}{await self._auth.query()}")
         if self._gateway:
             return here
@@ -236,14 +256,60 @@ class WebHdfsClient:
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):
                 raise self._failure(answer, asked)
-            return redirect(answer, self.namenode, asked)
+            return await self._proven(redirect(answer, self.namenode, asked), asked, (path, offset))
         if not isinstance(answer, Response):
             answer.close()
         self._gateway = True
         return here
 
+    async def _proven(self, found: Redirect, asked: str, block: tuple[str, int] | None = None) -> Redirect:
+        """The redirect, once it is known to lead to a DataNode. Of a host that is met for the first time the NameNode
+        is asked what it reports: of the ``block`` (path, offset) that was asked for, or, where there is none, of the
+        whole cluster. Raises WrongServer.
+        """
+        if self._permitted.leads(found.origin):
+            return found
+        async with self._learning:
+            if block is not None and not self._permitted.leads(found.origin):
+                with suppress(FileError):  # a server that does not know GET_BLOCK_LOCATIONS, or a file gone meanwhile
+                    await self.blocks(block[0], ByteRange(block[1], 1))
+            if not self._permitted.leads(found.origin):
+                await self._survey()
+        if not self._permitted.leads(found.origin):
+            raise refused(asked, found.origin)
+        return found
+
+    async def _survey(self) -> None:
+        """Learn all DataNodes at once. Not WebHDFS, and behind no gateway; where it is not allowed, nothing is learnt.
+
+        It alone tells where a new file may be written, which has no blocks yet.
+        """
+
+        async def send(server: Server) -> Response:
+            headers = await self._auth.headers(server.origin)
+            return await self._names.request(server.origin, "GET", LIVE, headers)
+
+        response = await self.nameservice.ask(send)
+        if response.status >= 500:
+            raise ServerTrouble(f"{self.namenode.netloc} /jmx: HTTP {response.status}")
+        if response.status == 200:
+            self._permitted.report(live_datanodes(response))
+
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
+
+    def _refusal(self, datanode: Origin, answer: Response, asked: str) -> AsyncCopyError:
+        """What the answer of a DataNode means that is no success. One that redirects once more, or answers as no
+        DataNode does, is in trouble itself; the others are not.
+        """
+        meaning: AsyncCopyError
+        if 300 <= answer.status < 400:
+            meaning = ServerTrouble(f"{asked}: redirected once more by {datanode.netloc}, refused")
+        else:
+            meaning = failure(answer, asked)
+            if isinstance(meaning, WrongServer) and datanode != self.namenode:
+                meaning = ServerTrouble(f"{asked}: no DataNode answers at {datanode.netloc}: HTTP {answer.status}")
+        return self.suspect(datanode, meaning) if isinstance(meaning, ServerTrouble) else meaning
 
     def suspect(self, datanode: Origin, error: E) -> E:
         """Avoid a DataNode for a while, because of this error, which is given back."""

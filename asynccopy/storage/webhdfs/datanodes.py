@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final
 
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.webhdfs.messages import Redirect
+from asynccopy.storage.webhdfs.redirects import Redirect
 
 SUSPECT: Final = 30.0
 """Seconds for which a DataNode that failed is avoided: about what a NameNode with usual settings takes to call it
