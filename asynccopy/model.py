@@ -184,6 +184,7 @@ class Evidence(Struct, frozen=True):
 
     ``source`` is the source's own checksum, ``object`` the store's, each ``ALGORITHM:value`` or "" where a side has
     none. ``method``: ``checksum`` (both ends compared with the stream), ``read-back`` (the object was read again),
+    ``stream`` (the object was compared, and the source's version; its checksum is of something else than its bytes),
     ``size``, ``none``.
     """
 

@@ -13,7 +13,7 @@ def carried_over(evidence: Evidence, length: int, meta: ObjectMeta) -> Evidence 
     """
     if meta.size != length or not evidence.method:
         return None
-    if evidence.method in ("checksum", "read-back"):
+    if evidence.method in ("checksum", "read-back", "stream"):
         proven = evidence.object == meta.checksum if meta.checksum else meta.etag == evidence.etag
         if not proven:
             return None

@@ -45,6 +45,7 @@ from asynccopy.simulators.webhdfs_writing import METHODS as WRITING
 from asynccopy.simulators.webhdfs_writing import create, write_operations
 
 _XFER_PORT = 9866
+_INVERTED = bytes(range(255, -1, -1))
 _METHODS = METHODS | WRITING
 
 
@@ -363,9 +364,14 @@ class WebHdfsSimulator:
         blocks = inode.blocks()
         digests = [
             block_digest(
-                self.namespace.read(path, start, min(PIECE, at + length - start))
+                _stored(inode, self.namespace.read(path, start, min(PIECE, at + length - start)))
                 for start in range(at, at + length, PIECE)
             )
             for at, length in blocks
         ]
         return file_checksum(digests, blocks[0][1] if blocks else 0)
+
+
+def _stored(inode: Inode, data: bytes) -> bytes:
+    """What the disks hold for it: of a coded file other bytes, which is all that matters here."""
+    return data.translate(_INVERTED) if inode.coding else data

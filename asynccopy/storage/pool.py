@@ -15,14 +15,13 @@ from msgspec import Struct
 from asynccopy.errors import ConnectionLost, Stalled, Unreachable, WrongServer
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.connection import SCRATCH, Connection
+from asynccopy.storage.pace import FLOOR
 
 CONNECT: Final = 10.0
 EXPIRED: Final = 0.0
 IDLE: Final = 8.0
 """Seconds after which an unused connection is not trusted any more: servers close them, and tell too late."""
 RESOLVED: Final = 30.0
-FLOOR: Final = 1024
-"""Bytes per second below which a transfer counts as stalled."""
 
 
 class Origin(Struct, frozen=True):
@@ -49,10 +48,16 @@ def _netloc(origin: Origin) -> str:
 
 
 class Pool:
-    """Connections to any number of origins, at most ``connections`` in use at once. See ``HttpDoor`` for the rest."""
+    """Connections to any number of origins, at most ``connections`` in use at once. See ``HttpDoor`` for the rest.
+
+    ``each``: how many of them may be to one origin.
+    """
+
+    each: int | None = None
 
     def __init__(self, *, connections: int, stall: float, tls: ssl.SSLContext | None, reset: bool) -> None:
         self.places = Budget(connections)
+        self._origins: dict[Origin, Budget] = {}
         self.idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self.busy: set[Connection] = set()
         self._connecting: dict[asyncio.Task[object], float] = {}  # until when
@@ -72,13 +77,14 @@ class Pool:
         ``fresh``: not one that was used before; ``sure``: if it was, the kernel is asked whether the server has hung
         up, because what goes out on it cannot be repeated.
         """
-        await self.places.take()
+        await self._take_place(origin)
         try:
             connection = (None if fresh else self.kept(origin, sure)) or await self.connect(origin)
         except BaseException:
-            self.places.give()
+            self._give_place(origin)
             raise
         connection.mark = 0.0
+        connection.pace = None
         connection.observe = self.observe
         self.busy.add(connection)
         if self._watch is None:
@@ -90,13 +96,31 @@ class Pool:
         if connection not in self.busy:
             return
         self.busy.discard(connection)
-        self.places.give()
+        self._give_place(origin)
         if keep and connection.reusable:
             connection.listen()
             connection.used = True
             self.idle.setdefault(origin, []).append((monotonic(), connection))
         else:
             connection.abort()
+
+    async def _take_place(self, origin: Origin) -> None:
+        """The origin's first: who waits for a busy one takes no place from the others."""
+        if self.each is None:
+            await self.places.take()
+            return
+        own = self._origins.setdefault(origin, Budget(self.each))
+        await own.take()
+        try:
+            await self.places.take()
+        except BaseException:
+            own.give()
+            raise
+
+    def _give_place(self, origin: Origin) -> None:
+        self.places.give()
+        if self.each is not None:
+            self._origins[origin].give()
 
     def close(self) -> None:
         if self._watch is not None:
@@ -208,8 +232,11 @@ class Pool:
             elif connection.mark == 0.0:
                 connection.mark, connection.mark_moved = now, connection.passed
             elif now - connection.mark >= self.stall:
-                if connection.passed - connection.mark_moved < FLOOR * self.stall:
-                    connection.fail(Stalled(f"{connection.name}: less than {FLOOR} bytes/s for {self.stall:.0f} s"))
+                floor = FLOOR if connection.pace is None else connection.pace.floor
+                if connection.passed - connection.mark_moved < floor * self.stall:
+                    usual = ", far below what others give" if floor > FLOOR else ""
+                    text = f"{connection.name}: less than {floor:.0f} bytes/s for {self.stall:.0f} s{usual}"
+                    connection.fail(Stalled(text))
                 connection.mark, connection.mark_moved = now, connection.passed
         if self.busy or self._connecting:
             self._watch_on()

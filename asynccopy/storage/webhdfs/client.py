@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Final, TypeVar
 
 from asynccopy.errors import (
@@ -21,6 +22,7 @@ from asynccopy.errors import (
 from asynccopy.model import ByteRange
 from asynccopy.storage.http import HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
+from asynccopy.storage.pace import Pace
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.allowance import Allowance
 from asynccopy.storage.webhdfs.auth import Auth
@@ -41,6 +43,8 @@ LISTING: Final = 1 << 30
 
 DIRECT: Final = 1 << 20
 """Ranges up to so many bytes are opened at any DataNode, without asking the NameNode for the nearest."""
+PER_DATANODE: Final = 64
+"""Connections to one DataNode at once. Each costs it a thread to read the block by; a few feed any line."""
 LIVE: Final = "/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo"
 """Where a NameNode tells of its DataNodes."""
 BYTES: Final = "application/octet-stream"
@@ -75,6 +79,8 @@ class WebHdfsClient:
         self._datanodes = DataNodes()
         self._permitted = Permitted((server.origin for server in nameservice.servers), redirects)
         self._data.pool.admits = self._permitted.connects
+        self._data.pool.each = PER_DATANODE
+        self._pace = Pace()
         self._learning = asyncio.Lock()
         self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
         self.share(Allowance(connections))
@@ -110,14 +116,14 @@ class WebHdfsClient:
         # Our path (see ``messages.redirect``) and, whatever the redirect said, our range.
         url = f"{PREFIX}{encoded(path)}?{queries(target.query)[0]}{query}"
         try:
-            answer = await self._data.download(target.origin, "GET", url, (), range.length)
+            answer = await self._data.download(target.origin, "GET", url, (), range.length, pace=self._pace)
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         except Transient as error:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
             self._datanodes.opened(path, target)
-            return _DataNodeReader(self, target.origin, answer)
+            return _DataNodeReader(self, target.origin, answer, range.length, self._pace)
         if answer.status != 200:
             raise self._refusal(target.origin, answer, asked)
         length = answer.headers.get("content-length", "")
@@ -146,7 +152,7 @@ class WebHdfsClient:
             else:
                 response = await self._data.upload(target.origin, "PUT", url, headers, size, body)
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         if response.status not in (200, 201):
             raise self._refusal(target.origin, response, asked)
 
@@ -167,7 +173,7 @@ class WebHdfsClient:
         try:
             response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         if response.status != 200:
             raise self._refusal(target.origin, response, asked)
         return response
@@ -311,6 +317,10 @@ class WebHdfsClient:
                 meaning = ServerTrouble(f"{asked}: no DataNode answers at {datanode.netloc}: HTTP {answer.status}")
         return self.suspect(datanode, meaning) if isinstance(meaning, ServerTrouble) else meaning
 
+    def _unreachable(self, datanode: Origin, asked: str, error: Unreachable) -> ConnectionLost:
+        hint = "see whether that DataNode is up (hdfs dfsadmin -report); where it has the only replica, start it"
+        return self.suspect(datanode, ConnectionLost(f"{asked}: DataNode {error}", hint=hint))
+
     def suspect(self, datanode: Origin, error: E) -> E:
         """Avoid a DataNode for a while, because of this error, which is given back."""
         self._datanodes.suspect(datanode)
@@ -323,20 +333,35 @@ def _served(answer: Response) -> bool:
 
 
 class _DataNodeReader:
-    """A range coming from a DataNode; a failure puts it under suspicion."""
+    """A range coming from a DataNode; a failure puts it under suspicion. How long it took goes to ``pace``."""
 
-    __slots__ = ("_client", "_datanode", "_reader")
+    __slots__ = ("_client", "_datanode", "_left", "_length", "_pace", "_reader", "_since")
 
-    def __init__(self, client: WebHdfsClient, datanode: Origin, reader: Reader) -> None:
+    def __init__(self, client: WebHdfsClient, datanode: Origin, reader: Reader, length: int, pace: Pace) -> None:
         self._client = client
         self._datanode = datanode
         self._reader = reader
+        self._length = self._left = length
+        self._pace: Pace | None = pace
+        self._since = monotonic()
 
     async def readinto(self, buffer: memoryview) -> int:
         try:
-            return await self._reader.readinto(buffer)
+            count = await self._reader.readinto(buffer)
         except Transient as error:
+            self._left -= error.received
             raise self._client.suspect(self._datanode, error) from None
+        self._left -= count
+        if not self._left:
+            self._ended()
+        return count
 
     def close(self) -> None:
+        self._ended()
         self._reader.close()
+
+    def _ended(self) -> None:
+        """Once: what whoever reads does between the last byte and the end is no concern of the DataNode's."""
+        if self._pace is not None:
+            self._pace.took(self._length - self._left, monotonic() - self._since)
+            self._pace = None

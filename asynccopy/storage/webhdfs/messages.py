@@ -60,6 +60,15 @@ class _Status(Struct):
     status: _Entry = field(name="FileStatus")
 
 
+class _Coding(Struct, rename="camel"):
+    ec_bit: bool = False
+    enc_bit: bool = False
+
+
+class _CodingAnswer(Struct):
+    status: _Coding = field(name="FileStatus")
+
+
 class _Location(Struct):
     location: str = field(name="Location")
 
@@ -199,6 +208,7 @@ T = TypeVar("T")
 _listing = msgspec.json.Decoder(_Listing)
 _statuses = msgspec.json.Decoder(_Statuses)
 _status = msgspec.json.Decoder(_Status)
+_coding = msgspec.json.Decoder(_CodingAnswer)
 _location = msgspec.json.Decoder(_Location)
 _checksum = msgspec.json.Decoder(_ChecksumAnswer)
 _blocks = msgspec.json.Decoder(_LocatedBlocksAnswer)
@@ -239,6 +249,14 @@ def _decode(decoder: msgspec.json.Decoder[T], response: Response, asked: str) ->
 
 def file_status(response: Response, path: str, asked: str) -> FileStatus:
     return _file_status(_decode(_status, response, asked).status, path)
+
+
+def coded(response: Response, asked: str) -> bool:
+    """GETFILESTATUS: whether what HDFS stores, and takes its checksum of, is other than the file's bytes in a row: the
+    stripes of an erasure-coded file (seen), or what an encryption zone makes of them.
+    """
+    status = _decode(_coding, response, asked).status
+    return status.ec_bit or status.enc_bit
 
 
 def list_page(response: Response, path: str, asked: str) -> ListPage:
@@ -369,6 +387,9 @@ _PERMANENT = (
 )
 
 
+_NO_REPLICA = ("nodes contain this block", "Could not obtain block", "BlockMissingException")
+
+
 class UnknownOperation(Refused):
     """The server does not know the operation."""
 
@@ -401,7 +422,11 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
     if "under construction" in remote.message:
         return SourceChanged(f"{asked}: the file is still being written")
-    return ServerTrouble(text)  # some IOException: dead DataNodes, missing blocks, a NameNode going down
+    if any(words in remote.message for words in _NO_REPLICA):
+        return ServerTrouble(
+            text, hint="no live DataNode has a block of it: see `hdfs fsck PATH -files -blocks -locations`"
+        )
+    return ServerTrouble(text)  # some IOException: dead DataNodes, a NameNode going down
 
 
 def _unnamed_failure(response: Response, asked: str) -> AsyncCopyError:

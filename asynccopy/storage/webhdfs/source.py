@@ -94,7 +94,11 @@ class WebHdfsSource:
         return messages.file_checksum(response, self._asked("GETFILECHECKSUM", path))
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:
-        status = await self.status(path)
+        response = await self._client.get("GETFILESTATUS", self._absolute(path))
+        asked = self._asked("GETFILESTATUS", path)
+        if messages.coded(response, asked):
+            return None
+        status = messages.file_status(response, path, asked)
         blocks = await self._client.blocks(self._absolute(path), ByteRange(0, max(1, status.length)))
         return [block.block.num_bytes for block in sorted(blocks, key=lambda block: block.start_offset)]
 
