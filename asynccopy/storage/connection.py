@@ -15,7 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, cast
 
-from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, Stalled, WrongServer
+from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, Transient, WrongServer
 from asynccopy.storage.pace import Pace
 
 JOINED: Final = 128 * 1024
@@ -232,7 +232,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._more()
 
     async def read_exactly(self, buffer: memoryview) -> None:
-        """Fill the buffer. Raises ShortRead, ConnectionLost or Stalled, ``received`` set to the bytes that are good."""
+        """Fill the buffer. Whatever Transient it raises has ``received`` set to the bytes that are good."""
         have = min(len(self._held) - self._start, len(buffer))
         if have:
             buffer[:have] = self._take(have)
@@ -242,7 +242,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             while self._filled < len(buffer):
                 await self._more()
-        except (ShortRead, ConnectionLost, Stalled) as error:
+        except Transient as error:
             error.received = self._filled
             raise
         finally:

@@ -153,7 +153,7 @@ class HttpDoor:
 
         What announces its length is taken as it is; what does not is counted (``fallback``), and raises ServerTrouble
         when there is more. ``kind``: the content type of the body; an answer of another one is a Response, all of it.
-        ``pace``: what is usual there; a body that lags far behind it is given up as Stalled.
+        ``pace``: what is usual there; a body that lags far behind it is given up as Straggler.
         """
         head = _head(origin, method, target, headers, None)
         pool = self.pool

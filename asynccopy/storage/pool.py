@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from asynccopy.errors import ConnectionLost, Stalled, Unreachable, WrongServer
+from asynccopy.errors import ConnectionLost, Stalled, Straggler, Unreachable, WrongServer
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.connection import SCRATCH, Connection
 from asynccopy.storage.pace import FLOOR
@@ -48,12 +48,7 @@ def _netloc(origin: Origin) -> str:
 
 
 class Pool:
-    """Connections to any number of origins, at most ``connections`` in use at once. See ``HttpDoor`` for the rest.
-
-    ``each``: how many of them may be to one origin.
-    """
-
-    each: int | None = None
+    """Connections to any number of origins, at most ``connections`` in use at once. See ``HttpDoor`` for the rest."""
 
     def __init__(self, *, connections: int, stall: float, tls: ssl.SSLContext | None, reset: bool) -> None:
         self.places = Budget(connections)
@@ -63,6 +58,8 @@ class Pool:
         self._connecting: dict[asyncio.Task[object], float] = {}  # until when
         self.stall = stall
         self.observe: Callable[[float], None] | None = None
+        self.each: int | None = None
+        """How many connections may be to one origin."""
         self.admits: Callable[[Origin, str], None] | None = None
         """Told of every address before it is connected to for the first time; raises what speaks against it."""
         self._tls = tls
@@ -234,9 +231,9 @@ class Pool:
             elif now - connection.mark >= self.stall:
                 floor = FLOOR if connection.pace is None else connection.pace.floor
                 if connection.passed - connection.mark_moved < floor * self.stall:
-                    usual = ", far below what others give" if floor > FLOOR else ""
-                    text = f"{connection.name}: less than {floor:.0f} bytes/s for {self.stall:.0f} s{usual}"
-                    connection.fail(Stalled(text))
+                    text = f"{connection.name}: less than {floor:.0f} bytes/s for {self.stall:.0f} s"
+                    lags = floor > FLOOR
+                    connection.fail(Straggler(f"{text}, far below what others give") if lags else Stalled(text))
                 connection.mark, connection.mark_moved = now, connection.passed
         if self.busy or self._connecting:
             self._watch_on()

@@ -31,12 +31,11 @@ from asynccopy.storage.webhdfs.messages import (
     LocatedBlock,
     encoded,
     failure,
-    live_datanodes,
     located_blocks,
 )
 from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
 from asynccopy.storage.webhdfs.politeness import overloaded
-from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, redirect, refused
+from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, live_datanodes, redirect, refused
 
 LISTING: Final = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""

@@ -102,19 +102,6 @@ class LocatedBlock(Struct, rename="camel"):
     locations: list[DataNode]
 
 
-class _LiveNodes(Struct, rename={"nodes": "LiveNodes"}):
-    nodes: str = "{}"
-
-
-class _LiveNodesAnswer(Struct):
-    beans: list[_LiveNodes] = []
-
-
-class _LiveNode(Struct, rename="camel"):
-    info_addr: str
-    info_secure_addr: str = ""
-
-
 class _LocatedBlocks(Struct, rename="camel"):
     located_blocks: list[LocatedBlock]
 
@@ -212,8 +199,6 @@ _coding = msgspec.json.Decoder(_CodingAnswer)
 _location = msgspec.json.Decoder(_Location)
 _checksum = msgspec.json.Decoder(_ChecksumAnswer)
 _blocks = msgspec.json.Decoder(_LocatedBlocksAnswer)
-_live = msgspec.json.Decoder(_LiveNodesAnswer)
-_live_nodes = msgspec.json.Decoder(dict[str, _LiveNode])
 _writing = msgspec.json.Decoder(_WritingAnswer)
 _snapshots = msgspec.json.Decoder(_SnapshotsAnswer)
 _snapshottable = msgspec.json.Decoder(_SnapshottableAnswer)
@@ -309,23 +294,6 @@ def file_checksum(response: Response, asked: str) -> FileChecksum:
 
 def located_blocks(response: Response, asked: str) -> Sequence[LocatedBlock]:
     return _decode(_blocks, response, asked).blocks.located_blocks
-
-
-def live_datanodes(response: Response) -> list[DataNode]:
-    """NameNodeInfo of ``/jmx``: every DataNode that is alive, [] where it is not told."""
-    try:
-        beans = _live.decode(response.body).beans
-        nodes = _live_nodes.decode(beans[0].nodes) if beans else {}
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return []
-    found = []
-    for name, node in nodes.items():
-        host, _, port = node.info_addr.rpartition(":")
-        secure = node.info_secure_addr.rpartition(":")[2]
-        if port.isdecimal():
-            secure_port = int(secure) if secure.isdecimal() else 0
-            found.append(DataNode(host, name.rpartition(":")[0] or name, int(port), 0, secure_port))
-    return found
 
 
 def under_construction(response: Response, asked: str) -> bool:

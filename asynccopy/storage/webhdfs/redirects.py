@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from asynccopy.config.cluster import place
@@ -40,6 +41,23 @@ class Redirect(Struct, frozen=True):
 
     origin: Origin
     query: str
+
+
+class _LiveNodes(Struct, rename={"nodes": "LiveNodes"}):
+    nodes: str = "{}"
+
+
+class _LiveNodesAnswer(Struct):
+    beans: list[_LiveNodes] = []
+
+
+class _LiveNode(Struct, rename="camel"):
+    info_addr: str
+    info_secure_addr: str = ""
+
+
+_live = msgspec.json.Decoder(_LiveNodesAnswer)
+_live_nodes = msgspec.json.Decoder(dict[str, _LiveNode])
 
 
 def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
@@ -155,6 +173,23 @@ class Permitted:
 
     def _at(self, port: int | None, origin: Origin) -> bool:
         return origin.port == port if port is not None else origin.port in self._ports
+
+
+def live_datanodes(response: Response) -> list[DataNode]:
+    """NameNodeInfo of ``/jmx``: every DataNode that is alive, [] where it is not told."""
+    try:
+        beans = _live.decode(response.body).beans
+        nodes = _live_nodes.decode(beans[0].nodes) if beans else {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    found = []
+    for name, node in nodes.items():
+        host, _, port = node.info_addr.rpartition(":")
+        secure = node.info_secure_addr.rpartition(":")[2]
+        if port.isdecimal():
+            secure_port = int(secure) if secure.isdecimal() else 0
+            found.append(DataNode(host, name.rpartition(":")[0] or name, int(port), 0, secure_port))
+    return found
 
 
 def refused(asked: str, origin: Origin, why: str = "") -> WrongServer:
