@@ -382,6 +382,22 @@ async def test_a_server_that_reports_nothing_is_trusted_with_itself_alone(world:
         await read(world.client())
 
 
+async def test_an_empty_file_needs_no_stranger(world: World) -> None:
+    """It has no blocks to tell of a DataNode; where /jmx is locked, it is proven by its version alone."""
+    world.hdfs.lives = False
+    world.hdfs.location = f"http://foreign.example:{world.trap.port}/x?{QUERY}"
+    assert await world.client().checksum("/empty") is None
+    with pytest.raises(WrongServer):
+        await world.client().checksum("/file")
+    with pytest.raises(WrongServer):
+        await do(world.client(), "CREATE")
+    assert world.trap.connections == 0
+    world.hdfs.location = None
+    client = world.client()
+    await read(client)
+    assert await client.checksum("/empty") is not None, "its DataNode is known by another file's blocks"
+
+
 def test_what_a_server_says_is_redacted() -> None:
     from asynccopy.storage.webhdfs.messages import failure
 

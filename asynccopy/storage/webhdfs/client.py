@@ -52,6 +52,10 @@ BYTES: Final = "application/octet-stream"
 E = TypeVar("E", bound=BaseException)
 
 
+class NoBlocks(SourceChanged):
+    """The redirect of a file without blocks leads to a DataNode that nothing is known of."""
+
+
 class WebHdfsClient:
     """Requests to a nameservice and the DataNodes it names, or to a gateway that stands for all of them.
 
@@ -155,9 +159,11 @@ class WebHdfsClient:
         if response.status not in (200, 201):
             raise self._refusal(target.origin, response, asked)
 
-    async def checksum(self, path: str) -> Response:
-        """GETFILECHECKSUM. Asked of the DataNode that has just read the file, which spares the NameNode a request: one
-        that fails is not believed, and the NameNode names another.
+    async def checksum(self, path: str) -> Response | None:
+        """GETFILECHECKSUM; None of an empty file for which only a stranger would answer.
+
+        Asked of the DataNode that has just read the file, which spares the NameNode a request: one that fails is not
+        believed, and the NameNode names another.
         """
         opened = self._datanodes.reader_of(path)
         if opened is not None:
@@ -165,7 +171,11 @@ class WebHdfsClient:
                 return await self._checksum_at(path, opened)
             except Transient:
                 pass  # it is suspected now, if it was its fault
-        return await self._checksum_at(path, await self._datanode("GETFILECHECKSUM", path, "", 0))
+        try:
+            target = await self._datanode("GETFILECHECKSUM", path, "", 0)
+        except NoBlocks:
+            return None
+        return await self._checksum_at(path, target)
 
     async def _checksum_at(self, path: str, target: Redirect) -> Response:
         asked = self._asked("GETFILECHECKSUM", path)
@@ -270,19 +280,22 @@ class WebHdfsClient:
     async def _proven(self, found: Redirect, asked: str, block: tuple[str, int] | None = None) -> Redirect:
         """The redirect, once it is known to lead to a DataNode. Of a host that is met for the first time the NameNode
         is asked what it reports: of the ``block`` (path, offset) that was asked for, or, where there is none, of the
-        whole cluster. Raises WrongServer.
+        whole cluster. Raises WrongServer, NoBlocks.
         """
         if self._permitted.leads(found.origin):
             return found
+        blocks: list[LocatedBlock] | None = None
         async with self._learning:
             if block is not None and not self._permitted.leads(found.origin):
                 with suppress(FileError):  # a server that does not know GET_BLOCK_LOCATIONS, or a file gone meanwhile
-                    await self.blocks(block[0], ByteRange(block[1], 1))
+                    blocks = await self.blocks(block[0], ByteRange(block[1], 1))
             if not self._permitted.leads(found.origin):
                 await self._survey()
-        if not self._permitted.leads(found.origin):
-            raise refused(asked, found.origin)
-        return found
+        if self._permitted.leads(found.origin):
+            return found
+        if blocks == []:  # empty files are common: where /jmx is locked, they are no reason to end a run
+            raise NoBlocks(f"{asked}: the file has no block there, and its redirect leads to a stranger")
+        raise refused(asked, found.origin)
 
     async def _survey(self) -> None:
         """Learn all DataNodes at once. Not WebHDFS, and behind no gateway; where it is not allowed, nothing is learnt.

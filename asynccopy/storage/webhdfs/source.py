@@ -91,6 +91,8 @@ class WebHdfsSource:
 
     async def checksum(self, path: str) -> FileChecksum | None:
         response = await self._client.checksum(self._absolute(path))
+        if response is None:
+            return None
         return messages.file_checksum(response, self._asked("GETFILECHECKSUM", path))
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:
