@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from asynccopy.config.cluster import Cluster, place
 from asynccopy.logs import HIDDEN
-from asynccopy.model import MIB
+from asynccopy.model import MIB, Preserved
 from asynccopy.timetable import Timetable
 from asynccopy.units import Cap
 
@@ -251,7 +251,7 @@ class MirrorConfig(_Table, frozen=True, kw_only=True):
     bandwidth: Timetable | None = None
     concurrency: Ranges | Literal["auto"] = "auto"
     part_size: Size | None = None
-    order: Literal["listing", "oldest", "newest", "smallest", "largest"] = "listing"
+    order: Literal["auto", "listing", "spread", "oldest", "newest", "smallest", "largest"] = "auto"
     priority: Annotated[int, Meta(ge=1, le=10)] = 5
     lag_alert: Seconds | None = None
     include: tuple[str, ...] = ()
@@ -264,6 +264,7 @@ class MirrorConfig(_Table, frozen=True, kw_only=True):
     newer_than: Moment | None = None
     older_than: Moment | None = None
     empty_directories: bool = True
+    preserve: tuple[Preserved, ...] = ()
 
     def __post_init__(self) -> None:
         if self.interval < 1:

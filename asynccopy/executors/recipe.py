@@ -8,7 +8,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, Stalled, Throttled
+from asynccopy.errors import AsyncCopyError, Stalled
 from asynccopy.executors.inline import Executor, InlineExecutor
 from asynccopy.executors.steering import FILE, follow, steer
 from asynccopy.retry import RetryPolicy
@@ -23,7 +23,7 @@ from asynccopy.transfer.verify import Prover
 class Recipe(Struct, frozen=True):
     """How to copy. ``single_file``: the source's root is a file. ``capabilities``: what the destination proved able to
     do. ``part_size``: bytes, None for automatic. ``concurrency``: ranges in flight; ``steered``: at most, and as
-    many as pay.
+    many as pay. ``preserving``: the destination keeps more of a file than its bytes.
     """
 
     single_file: bool
@@ -33,13 +33,14 @@ class Recipe(Struct, frozen=True):
     concurrency: int
     steered: bool
     policy: RetryPolicy
+    preserving: bool = False
 
 
 class Watch:
     """Who looks on: told of retries and of (path, bytes) moved, and says when to begin nothing new.
 
-    ``amount`` is what was moved so far, files counting too, and ``troubles`` how often a side asked for less: what
-    steering goes by.
+    ``amount`` is what was moved so far, files counting too, and ``troubles`` how often a side stalled: what steering
+    goes by. A store that throttles is no trouble: fewer ranges would not make it allow more requests.
     """
 
     def __init__(self, noticed: Noticed, moved: Callable[[str, int], None], stop: asyncio.Event) -> None:
@@ -50,7 +51,7 @@ class Watch:
         self.troubles = 0
 
     def noticed(self, error: AsyncCopyError, delay: float) -> None:
-        self.troubles += isinstance(error, Throttled | Stalled)
+        self.troubles += isinstance(error, Stalled)
         self._noticed(error, delay)
 
     def moved(self, path: str, size: int) -> None:
@@ -73,7 +74,15 @@ def retrying_source(source: Source, single_file: bool, policy: RetryPolicy, noti
 
 def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watch, budget: Budget) -> Copier:
     """A copier between sides that retry; ``budget`` is for its ranges in flight."""
-    prover = Prover(source, destination, recipe.capabilities, recipe.verify, recipe.policy, watch.noticed)
+    prover = Prover(
+        source,
+        destination,
+        recipe.capabilities,
+        recipe.verify,
+        recipe.policy,
+        watch.noticed,
+        preserving=recipe.preserving,
+    )
     return Copier(
         source,
         destination,
@@ -84,6 +93,7 @@ def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watc
         noticed=watch.noticed,
         moved=watch.moved,
         stop=watch.stop,
+        preserving=recipe.preserving,
     )
 
 

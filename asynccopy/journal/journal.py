@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
-from asynccopy.errors import JournalError, NameRefused, NotFound, StillOpen, UsageError
+from asynccopy.errors import AsyncCopyError, JournalError, NameRefused, NotFound, StillOpen, UsageError
+from asynccopy.journal.attributes import kept
 from asynccopy.journal.database import Database, Work
 from asynccopy.journal.packed import BEGINNING, Key, Unpack, pack_some, packs_of, unpack, unpack_one
 from asynccopy.journal.pages import Page, Unmet, list_again, record_files, record_page
@@ -25,8 +26,9 @@ from asynccopy.journal.vanishing import BATCH, drop_unseen, forget_revived, now,
 from asynccopy.model import Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 
 _CHANGED = """
-UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, state = 0, method = '',
-    source_checksum = '', object_checksum = '', done_at = 0, error_class = '', error = '', hint = ''
+UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, attributes = ?, access_time = ?,
+    state = 0, method = '', source_checksum = '', object_checksum = '', done_at = 0, error_class = '', error = '',
+    hint = ''
 WHERE id = ?
 """
 _REOPEN = """
@@ -45,7 +47,7 @@ SELECT id, length, modification_time, file_id, method, source_checksum, object_c
 CREATE TEMP TRIGGER finish INSTEAD OF INSERT ON finished BEGIN
     UPDATE files SET state = 1, method = NEW.method, source_checksum = NEW.source_checksum,
         object_checksum = NEW.object_checksum, etag = NEW.etag, done_at = NEW.done_at,
-        error_class = '', error = '', hint = ''
+        error_class = '', error = '', hint = '', attributes = 0, access_time = 0
     WHERE id = NEW.id AND length = NEW.length AND modification_time = NEW.modification_time
         AND file_id = NEW.file_id;
     INSERT INTO missed SELECT NEW.id, NEW.length, NEW.modification_time, NEW.file_id WHERE changes() = 0;
@@ -147,11 +149,13 @@ class Journal(JournalReader):
         subdirectories: Sequence[FileStatus],
         after: str | None,
         others: Sequence[FileStatus] = (),
+        refused: Sequence[tuple[FileStatus, AsyncCopyError]] = (),
     ) -> PageCount:
         """Record one page of a directory's listing together with the cursor behind it.
 
         The entries lie in the directory itself, their paths relative to the source root; ``others`` are there but not
-        selected. An empty directory is recorded by its own page, where ``files`` (or ``others``) holds its path with a
+        selected. Those of the files that are ``refused`` have failed by that before they are tried. An empty
+        directory is recorded by its own page, where ``files`` (or ``others``) holds its path with a
         final ``/`` ("" for the root). ``after`` None: this was the last page. What is known of the directory and was
         in none of its pages is gone then, a subdirectory with all that is below it; files of which an upload has begun
         wait, unseen, for ``finish_pass``.
@@ -161,7 +165,7 @@ class Journal(JournalReader):
         """
         # here, because what fails in the writer fails for all who share its transaction
         _check_unicode([status.path for entries in (files, subdirectories, others) for status in entries])
-        page = Page(directory, files, subdirectories, others, after)
+        page = Page(directory, files, subdirectories, others, after, refused)
         answer: PageCount | Unmet = await self._unpacked(partial(record_page, page=page, swept=False))
         if isinstance(answer, PageCount):
             return answer
@@ -321,8 +325,7 @@ class Journal(JournalReader):
 
     async def changed(self, file_id: int, status: FileStatus) -> None:
         """The source holds another version: pending again under the same id. An upload stays recorded."""
-        row = (status.length, status.modification_time, status.file_id, status.block_size, file_id)
-        await self._database.write(lambda c: c.execute(_CHANGED, row).rowcount)
+        await self._database.write(partial(_changed, file_id=file_id, status=status))
 
     async def reopen(self, paths: Sequence[str] | None) -> None:
         """These files, or all, are not done after all: pending again, their evidence void."""
@@ -401,10 +404,16 @@ def _begin_job(connection: sqlite3.Connection, source: str, destination: str) ->
 def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
     for other in ORDERS.keys() - {order}:
         connection.execute(f"DROP INDEX IF EXISTS files_{other}")
-    if order != "listing":
+    if order in ORDERS:
         connection.execute(
             f"CREATE INDEX IF NOT EXISTS files_{order} ON files (state, {ORDERS[order]}) WHERE state <> 1"
         )
+
+
+def _changed(connection: sqlite3.Connection, file_id: int, status: FileStatus) -> None:
+    (has,) = kept(connection, [status])
+    version = (status.length, status.modification_time, status.file_id)
+    connection.execute(_CHANGED, (*version, status.block_size, *has, file_id))
 
 
 def _reopen(connection: sqlite3.Connection, paths: Sequence[str]) -> Unpack | None:

@@ -12,8 +12,10 @@ from msgspec import Struct
 
 from asynccopy.config.cluster import Cluster
 from asynccopy.errors import UsageError
+from asynccopy.model import Preserved
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
+from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ Latency = Callable[[float], None]
 
 class Settings(Struct, frozen=True):
     """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``capabilities``: of the
-    destination, where another process has probed it already.
+    destination, where another process has probed it already. ``preserve``: what an HDFS keeps of another one's files;
+    ``file_checksums``: it tells the checksums of what it wrote, see ``model.ObjectMeta``.
     """
 
     sign_payload: bool = False
@@ -54,6 +57,8 @@ class Settings(Struct, frozen=True):
     oss_tags: tuple[tuple[str, str], ...] = ()
     oss_metadata: tuple[tuple[str, str], ...] = ()
     cluster: Cluster = Cluster()
+    preserve: tuple[Preserved, ...] = ()
+    file_checksums: bool = False
     capabilities: Capabilities | None = None
 
 
@@ -76,6 +81,32 @@ class NameNodes:
         client.share(shared)
 
 
+class Stores:
+    """Has the sides that are opened with it, or with one ``beside`` it, share what each store allows that throttles.
+
+    Those that read share, and those that write: see ``Pacing``.
+    """
+
+    def __init__(self, beside: Stores | None = None) -> None:
+        self._shared: dict[tuple[Origin, bool], Pacing] = {} if beside is None else beside._shared
+        self._mine: dict[tuple[Origin, bool], Pacing] = {}
+
+    def reading(self, origin: Origin) -> Pacing:
+        return self._join(origin, True)
+
+    def writing(self, origin: Origin) -> Pacing:
+        return self._join(origin, False)
+
+    @property
+    def warning(self) -> str:
+        """What the stores of these sides throttle, in one line; "" while none does."""
+        return "; ".join([text for pacing in self._mine.values() if (text := pacing.warning)])
+
+    def _join(self, origin: Origin, reads: bool) -> Pacing:
+        pacing = self._shared.setdefault((origin, reads), Pacing(origin))
+        return self._mine.setdefault((origin, reads), pacing)
+
+
 def open_source(
     url: str,
     settings: Settings,
@@ -83,6 +114,7 @@ def open_source(
     *,
     latency: Latency | None = None,
     namenodes: NameNodes | None = None,
+    stores: Stores | None = None,
 ) -> Source:
     """The Source that a URL names; nothing is contacted yet. Raises UsageError.
 
@@ -90,6 +122,7 @@ def open_source(
     request to the NameNode or the store took.
     """
     scheme = _scheme(url)
+    _check_preserve(url, scheme, settings)
     if scheme in ("webhdfs", "swebhdfs"):
         source = _webhdfs(url, scheme, settings, latency, namenodes)
     elif scheme == "file":
@@ -99,11 +132,13 @@ def open_source(
     elif scheme == "s3":
         from asynccopy.storage.s3.source import S3Source
 
-        source = S3Source(url, settings=_s3_settings(settings), latency=latency)
+        pacing = Pacing if stores is None else stores.reading
+        source = S3Source(url, settings=_s3_settings(settings), latency=latency, pacing=pacing)
     elif scheme == "oss":
         from asynccopy.storage.oss.source import OssSource
 
-        source = OssSource(url, settings=_oss_settings(settings), latency=latency)
+        pacing = Pacing if stores is None else stores.reading
+        source = OssSource(url, settings=_oss_settings(settings), latency=latency, pacing=pacing)
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
@@ -111,17 +146,23 @@ def open_source(
 
 
 def open_destination(
-    url: str, settings: Settings, *, latency: Latency | None = None, namenodes: NameNodes | None = None
+    url: str,
+    settings: Settings,
+    *,
+    latency: Latency | None = None,
+    namenodes: NameNodes | None = None,
+    stores: Stores | None = None,
 ) -> Destination:
     """The Destination that a URL names; nothing is contacted yet. ``latency`` is told of requests to a store.
 
     Raises UsageError.
     """
     scheme = _scheme(url)
+    _check_preserve(url, scheme, settings)
     if scheme == "s3":
-        return _s3(url, settings, latency)
+        return _s3(url, settings, latency, stores)
     if scheme == "oss":
-        return _oss(url, settings, latency)
+        return _oss(url, settings, latency, stores)
     if scheme == "file":
         from asynccopy.storage.local.destination import LocalDestination
 
@@ -134,6 +175,14 @@ def open_destination(
 def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
     return match[1].lower() if match else "file"
+
+
+def _check_preserve(url: str, scheme: str, settings: Settings) -> None:
+    if settings.preserve and scheme not in ("webhdfs", "swebhdfs", "hdfs"):
+        raise UsageError(
+            f"{url}: preserve ({', '.join(settings.preserve)}) is for copies from HDFS to HDFS",
+            hint="leave --preserve (in a mirror: `preserve`) out: only HDFS has and keeps these attributes",
+        )
 
 
 def _unknown(url: str, scheme: str) -> UsageError:
@@ -176,7 +225,13 @@ def _webhdfs_destination(
     base, root = _namenode(url, scheme)
     if "," in root:  # CONCAT, which joins parts, has no way to write one
         raise UsageError(f"{url}: no comma in an HDFS destination", hint="choose another directory")
-    return WebHdfsDestination(_webhdfs_client(base, settings, latency, namenodes), base, root)
+    return WebHdfsDestination(
+        _webhdfs_client(base, settings, latency, namenodes),
+        base,
+        root,
+        preserve=frozenset(settings.preserve),
+        checksums=settings.file_checksums,
+    )
 
 
 def _namenode(url: str, scheme: str) -> tuple[str, str]:
@@ -204,10 +259,13 @@ def _connections(settings: Settings) -> int:
     return max(16, 2 * settings.concurrency)
 
 
-def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
+def _s3(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
 
-    return S3Destination(url, settings=_s3_settings(settings), capabilities=settings.capabilities, latency=latency)
+    pacing = Pacing if stores is None else stores.writing
+    return S3Destination(
+        url, settings=_s3_settings(settings), capabilities=settings.capabilities, latency=latency, pacing=pacing
+    )
 
 
 def _s3_settings(settings: Settings) -> S3Settings:
@@ -225,10 +283,13 @@ def _s3_settings(settings: Settings) -> S3Settings:
     )
 
 
-def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
+def _oss(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
     from asynccopy.storage.oss.destination import OssDestination
 
-    return OssDestination(url, settings=_oss_settings(settings), capabilities=settings.capabilities, latency=latency)
+    pacing = Pacing if stores is None else stores.writing
+    return OssDestination(
+        url, settings=_oss_settings(settings), capabilities=settings.capabilities, latency=latency, pacing=pacing
+    )
 
 
 def _oss_settings(settings: Settings) -> OssSettings:

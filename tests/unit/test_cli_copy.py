@@ -101,6 +101,22 @@ def test_a_dry_run_prints_what_is_missing_and_writes_nothing(
     assert held(to)["a.txt"] == b"alpha"
 
 
+def test_a_dry_run_names_all_that_the_destination_cannot_hold(
+    source: Path, to: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / ".asynccopy").mkdir()
+    for number in range(30):
+        (source / f".asynccopy/{number:02}").touch()
+    for _ in range(2):  # also where a run before has listed them
+        capsys.readouterr()
+        assert main(["copy", str(source), str(to), "--dry-run"]) == 1
+        out, told = capsys.readouterr()
+        assert sorted(out.splitlines()) == ["a.txt", "sub/b.bin", "sub/deep/=c", "sub/e\\x1b[31m"]
+        refused = sorted(line.split(": ")[1] for line in told.splitlines())
+        assert refused == [f".asynccopy/{number:02}" for number in range(30)]
+        copied(source, to, "--include", ".asynccopy/*")
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [
@@ -139,6 +155,25 @@ def test_a_run_that_fails_early_has_a_result_too(tmp_path: Path, to: Path) -> No
 def test_source_and_destination_are_not_the_same(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["copy", str(source), str(source)]) == 2
     assert "are the same" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("owner", "only HDFS has and keeps these attributes"),
+        ("all", "(owner, group, permission, times, replication, block-size)"),
+        ("times,owner", "(owner, times)"),
+        ("owner,acl", "'acl' is none of owner, group"),
+        ("", "'' is none of owner, group"),
+        ("Owner", "'Owner' is none of owner, group"),
+    ],
+)
+def test_attributes_where_no_hdfs_is(
+    source: Path, to: Path, capsys: pytest.CaptureFixture[str], words: str, says: str
+) -> None:
+    assert main(["copy", str(source), str(to), "--preserve", words]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not to.exists()
 
 
 def test_a_junk_file_as_journal(source: Path, to: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
