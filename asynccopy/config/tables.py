@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from asynccopy.config.cluster import FILES, Auth, Cluster
+from asynccopy.config.cluster import FILES, Auth, Cluster, place
 from asynccopy.errors import UsageError
 from asynccopy.logs import HIDDEN
 from asynccopy.model import MIB, Preserved
@@ -70,7 +70,7 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="webhdfs"):
     """A cluster by its NameNodes' HTTP addresses, or by its gateways'. ``user``: who to be there; None is
-    HADOOP_USER_NAME. The keys from ``doas`` to ``client_key`` are those of ``Cluster``.
+    HADOOP_USER_NAME. The keys from ``doas`` to ``redirects`` are those of ``Cluster``.
 
     ``bandwidth`` and ``concurrency`` are caps for all mirrors together that name this endpoint.
     """
@@ -88,10 +88,16 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
+    redirects: tuple[str, ...] = ()
     bandwidth: Timetable | None = None
     concurrency: Ranges | None = None
 
     def __post_init__(self) -> None:
+        for text in self.redirects:
+            try:
+                place(text)
+            except ValueError as error:
+                raise ValueError(f"`redirects`: {text!r}: {error}") from error
         if (self.url is None) == (not self.urls):
             raise ValueError("exactly one of `url` and `urls` is needed")
         for url in self.urls or (self.url or "",):
@@ -158,6 +164,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
                 ca_file=self.ca_file,
                 client_certificate=self.client_certificate,
                 client_key=self.client_key,
+                redirects=self.redirects,
             )
         }
 

@@ -235,7 +235,9 @@ def _webhdfs_client(
     user = given.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
     nameservice = Nameservice(servers(given.servers or (base,)))
     tls = _tls(given.ca_file, given.client_certificate, given.client_key)
-    client = WebHdfsClient(nameservice, Simple(user), connections=_connections(settings), tls=tls)
+    client = WebHdfsClient(
+        nameservice, Simple(user), connections=_connections(settings), tls=tls, redirects=given.redirects
+    )
     client.latency = latency
     if namenodes is not None:
         namenodes.join(client)
