@@ -115,6 +115,10 @@ class Stalled(Transient):
     """Too few bytes moved for too long."""
 
 
+class Straggler(Transient):
+    """A server gives far less than the others of its kind do: read elsewhere. No reason to ask for less in all."""
+
+
 class Throttled(Transient):
     """The store asks us to slow down: no failure of a file. ``delay``: seconds it asked for, if it did.
 

@@ -65,7 +65,7 @@ class HttpFs(Server):
             "hadoop.http.authentication.signature.secret.file": secret,
             "httpfs.authentication.signature.secret.file": secret,
         }
-        hadoop.write_properties(conf / "httpfs-site.xml", site)
+        hadoop.write_resource(conf / "httpfs-site.xml", site)
 
 
 class Router(Server):
@@ -112,7 +112,7 @@ class Router(Server):
             (self._home / "store").mkdir()
             for file in self._cluster.configuration.iterdir():
                 shutil.copy(file, conf)
-            hadoop.write_properties(conf / "hdfs-site.xml", self._site)
+            hadoop.write_resource(conf / "hdfs-site.xml", self._site)
         super().launch()
 
     def start(self) -> None:

@@ -28,15 +28,16 @@ from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
-from asynccopy.journal.rows import GoneFile, Kind, Listed, Stretch
+from asynccopy.journal.rows import GoneFile, Kind, Listed
+from asynccopy.mirror.claims import BATCH, Claims
 from asynccopy.mirror.diff import Finder
+from asynccopy.mirror.file_log import FileLog
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.spread import cut, rest, woven
-from asynccopy.model import GIB, FileStatus, OpenUpload, PartReceipt
+from asynccopy.model import GIB, FileStatus, OpenUpload
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, Trouble
@@ -46,8 +47,6 @@ from asynccopy.transfer.uploads import abort
 
 COPIED_AT_ONCE = GIB
 """Bytes that every store copies in one request; a larger object may take a multipart upload."""
-BATCH = 1000
-"""Rows claimed from the journal at once."""
 LOOKED_BACK = 16
 """Done files whose objects are looked up before a journal is believed."""
 PREFLIGHT: Final = 15.0
@@ -136,11 +135,8 @@ class Mirror:
         self._held: set[int] = set()  # claimed and not settled
         self._settled: set[int] = set()  # settled since the last look into the journal began
         self._changes: dict[int, int] = {}
-        self._order = self._look.order
-        if self._order == "auto":
-            self._order = "spread" if destination.limits.apart else "listing"
-        self._cursor = 0
-        self._stretches: list[Stretch] = []
+        apart = destination.limits.apart
+        self._claims = Claims(journal, self._look.order, self._held, self._settled, apart=apart)
         self._listed = False
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -205,7 +201,7 @@ class Mirror:
                 try:  # of an earlier run, which has listed it
                     self._check_path(row.status.path)
                 except NameRefused as error:
-                    await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+                    await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
                 else:
                     yield row.status
             after = rows[-1].id
@@ -294,7 +290,7 @@ class Mirror:
             if (self._twins or self._look.settle is not None) and await self._needs_no_copy(row):
                 continue
             self._progress.took_off(row.status.path, row.status.length)
-            return Order(row.id, row.status, _FileLog(self._journal, row.id))
+            return Order(row.id, row.status, FileLog(self._journal, row.id))
         return None
 
     async def _fetch(self) -> bool:
@@ -304,8 +300,7 @@ class Mirror:
                 listed = self._listed  # read before the rows: a page recorded in between must not be missed
                 self._found.clear()
                 self._settled.clear()
-                rows = await self._pending()
-                rows = [row for row in rows if row.id not in self._held and row.id not in self._settled]
+                rows = await self._claims.next()
                 self._held.update(row.id for row in rows)
                 await self._find_twins(rows)
                 self._claimed.extend(rows)
@@ -314,38 +309,6 @@ class Mirror:
                         return False
                     await self._found.wait()
             return not self._stop.is_set()
-
-    async def _pending(self) -> list[PendingFile]:
-        if self._order == "spread":
-            return await self._spread()
-        if self._order != "listing":
-            return await self._journal.pending(0, BATCH + len(self._held), self._order)
-        rows = await self._journal.pending(self._cursor, BATCH)
-        if not rows and self._cursor:
-            # A file that an earlier pass knew has kept its number, which may lie before the cursor.
-            rows = await self._journal.pending(0, BATCH + len(self._held))
-        if rows:
-            self._cursor = rows[-1].id
-        return rows
-
-    async def _spread(self) -> list[PendingFile]:
-        """From many places of what is listed and not yet claimed, in turn; at the end from the beginning again."""
-        again = not self._cursor
-        while True:
-            if not self._stretches:
-                span = await self._journal.pending_span(self._cursor)
-                if span is None and again:
-                    return []
-                if span is None:
-                    self._cursor, again = 0, True
-                    continue
-                self._stretches, self._cursor = cut(*span), span[1]
-            limit = BATCH // len(self._stretches)
-            found = await self._journal.pending_in(self._stretches, limit)
-            self._stretches = rest(self._stretches, found, limit)
-            rows = [row for row in woven(found) if row.id not in self._held and row.id not in self._settled]
-            if rows:
-                return rows
 
     async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
         self._progress.landed(order.status.path)
@@ -385,7 +348,7 @@ class Mirror:
                 if not await self._is_open(row.status):
                     return False
                 error = StillOpen(f"{row.status.path}: still being written")
-                await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+                await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
         except AsyncCopyError as error:
             if error.fatal:
                 raise
@@ -479,25 +442,3 @@ class Mirror:
         self._progress.retried(error, delay)
         if self._told is not None:
             self._told(error, delay)
-
-
-class _FileLog:
-    """The journal as the PartLog of one file."""
-
-    __slots__ = ("_id", "_journal")
-
-    def __init__(self, journal: Journal, file_id: int) -> None:
-        self._journal = journal
-        self._id = file_id
-
-    async def upload(self) -> OpenUpload | None:
-        return await self._journal.upload(self._id)
-
-    async def begin_upload(self, upload: OpenUpload) -> None:
-        await self._journal.begin_upload(self._id, upload)
-
-    async def part_done(self, receipt: PartReceipt) -> None:
-        await self._journal.part_done(self._id, receipt)
-
-    async def drop_upload(self) -> None:
-        await self._journal.drop_upload(self._id)

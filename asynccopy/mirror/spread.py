@@ -1,4 +1,4 @@
-"""Copying what lies apart side by side. Pure.
+"""Copying what lies apart side by side.
 
 Stores keep their index in ranges of keys, and a range takes fewer requests than the whole: OSS 2,000 a second of its
 10,000. The journal's ids follow the listing, and neighbours in the listing are neighbours among the keys. So the ids
@@ -7,13 +7,41 @@ are cut into stretches, and files are taken from all of them in turn: within one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise, zip_longest
 from typing import Final
 
+from asynccopy.journal import Journal
 from asynccopy.journal.rows import PendingFile, Stretch
 
 STRETCHES: Final = 32
+
+
+class Spread:
+    """Walks through the files to copy that are in the journal, from many places in turn; then what came meanwhile."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._cursor = 0
+        self._stretches: list[Stretch] = []
+
+    async def next(self, limit: int, taken: Callable[[int], bool]) -> list[PendingFile]:
+        """About ``limit`` of them that are not ``taken`` already, by their ids; none when there is none."""
+        again = not self._cursor
+        while True:
+            if not self._stretches:
+                span = await self._journal.pending_span(self._cursor)
+                if span is None and again:
+                    return []
+                if span is None:  # a file that an earlier pass knew has kept its number
+                    self._cursor, again = 0, True
+                    continue
+                self._stretches, self._cursor = cut(*span), span[1]
+            each = limit // len(self._stretches)
+            found = await self._journal.pending_in(self._stretches, each)
+            self._stretches = rest(self._stretches, found, each)
+            if rows := [row for row in woven(found) if not taken(row.id)]:
+                return rows
 
 
 def cut(first: int, last: int) -> list[Stretch]:

@@ -102,7 +102,9 @@ class Source(Protocol):
         ...
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:
-        """The real lengths of the file's blocks, None where the source has no blocks."""
+        """The real lengths of the file's blocks, None where the source has no blocks, or where what it stores in them,
+        and takes its checksum of, is not the file's bytes in a row (erasure-coded, encrypted).
+        """
         ...
 
     async def is_open(self, path: str) -> bool:

@@ -63,9 +63,10 @@ class Trouble:
 
         A store that throttles takes nothing off attempts and patience: the file is well, and will have its turn.
         """
-        if isinstance(error, Throttled) and (delay := self._policy.delay(error, 1, 0.0)) is not None:
-            self._noticed(error, delay)
-            await asyncio.sleep(delay)
+        if isinstance(error, Throttled):
+            pause = self._policy.pause(error)
+            self._noticed(error, pause)
+            await asyncio.sleep(pause)
             return
         now = asyncio.get_running_loop().time()
         if self._attempt == 0:

@@ -56,7 +56,7 @@ async def _copied(store: str, directory: Path, seconds: int) -> Section:
         throttle.per_second = BUDGETS[0]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "asynccopy", "copy", str(directory / "tree"), f"{store}://{BUCKET}/in"),
-            *("--journal", str(directory / f"{store}.journal"), "--concurrency", "64"),
+            *("--journal", str(directory / f"{store}.journal"), "--concurrency", "256"),
             env=environment,
             stderr=(directory / f"{store}.log").open("wb"),
         )

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
 from asynccopy.mirror.spread import STRETCHES, cut, rest, woven
-from asynccopy.model import Evidence, FileStatus
+from asynccopy.model import Evidence, FileStatus, ObjectMeta
 from asynccopy.storage.interface import UploadLimits
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from tests.unit.test_journal_watching import met
@@ -83,9 +84,9 @@ class Ordered(MemoryDestination):
         super().__init__(limits=UploadLimits(apart=True))
         self.order: list[str] = []
 
-    async def put(self, key, body, crc32c):  # type: ignore[no-untyped-def]
+    async def put(self, key: str, *args: Any) -> ObjectMeta:
         self.order.append(key)
-        return await super().put(key, body, crc32c)
+        return await super().put(key, *args)
 
 
 @pytest.mark.parametrize("files", [1, 40, 3000])

@@ -30,6 +30,7 @@ from asynccopy.storage.s3.signing import (
     encode_query,
 )
 from asynccopy.storage.signing import encode_path
+from asynccopy.storage.tls import context
 
 LONG_HASH: Final = 1 << 20
 """Bytes from which hashing goes to a thread: more would hold the event loop for over a millisecond."""
@@ -58,7 +59,8 @@ class S3Client:
         self._credentials = credentials or CredentialChain()
         self.store = store_name(place(settings), self._credentials.environ, ("AWS_",))
         # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
-        self._door = HttpDoor(connections=settings.connections, reset=True)
+        tls = None if settings.ca_file is None else context(settings.ca_file)
+        self._door = HttpDoor(connections=settings.connections, reset=True, tls=tls)
         self._door.observe = latency
         self._clock = Clock()
 
