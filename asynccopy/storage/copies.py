@@ -57,9 +57,17 @@ class Copies:
         return self._dialect.read_completion(response, self._client.subject(to))
 
     async def in_parts(
-        self, key: str, to: str, size: int, etag: str, limits: UploadLimits, headers: Headers = ()
+        self,
+        key: str,
+        to: str,
+        size: int,
+        etag: str,
+        limits: UploadLimits,
+        headers: Headers = (),
+        condition: Headers = (),
     ) -> None:
-        """A multipart upload, begun with ``headers``, whose parts are copied. Raises NotFound.
+        """A multipart upload, begun with ``headers``, whose parts are copied; it is completed on ``condition``. Raises
+        NotFound.
 
         No checksum is declared: of a part that was copied, stores tell different things (versitygw: the whole's).
         """
@@ -67,7 +75,7 @@ class Copies:
         upload_id = read_upload_id(response.body, self._client.subject(to))
         try:
             parts = await self._parts(key, to, upload_id, etag, _cut(size, limits))
-            await self._complete(to, upload_id, parts)
+            await self._complete(to, upload_id, parts, condition)
         except BaseException:
             await abort(self._client, to, upload_id)
             raise
@@ -103,9 +111,9 @@ class Copies:
             raise ServerTrouble(f"{self._client.subject(to)}: part {number} was copied, yet has no ETag")
         return PartReceipt(number, range.offset, range.length, copied, 0)
 
-    async def _complete(self, to: str, upload_id: str, parts: list[PartReceipt]) -> None:
+    async def _complete(self, to: str, upload_id: str, parts: list[PartReceipt], condition: Headers) -> None:
         document = self._dialect.write_completion(parts)
-        headers = [("content-type", "application/xml")]
+        headers = [*condition, ("content-type", "application/xml")]
         try:
             response = await self._client.request(
                 "POST", to, [("uploadId", upload_id)], headers, document, patience=PATIENCE

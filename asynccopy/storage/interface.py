@@ -183,7 +183,7 @@ class Destination(Protocol):
 
         The CRC travels with the request where the store checks it. Where the store tells a CRC-64 instead, that is
         compared with the body's here, and an object that has another one is removed. Raises ChecksumMismatch,
-        NameRefused, PermissionDenied.
+        NameRefused, PermissionDenied, AlreadyThere (and replaces nothing, where it was told so).
         """
         ...
 
@@ -212,7 +212,8 @@ class Destination(Protocol):
         """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object; a CRC-64 is
         joined from those of the parts, and compared as in ``put``.
 
-        A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch.
+        A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch,
+        AlreadyThere (as in ``put``).
         """
         ...
 

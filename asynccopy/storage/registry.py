@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from asynccopy.config.cluster import Cluster
+from asynccopy.config.objects import ObjectOptions, Store
 from asynccopy.errors import UsageError
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
@@ -34,8 +35,8 @@ Latency = Callable[[float], None]
 
 
 class Settings(Struct, frozen=True):
-    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``capabilities``: of the
-    destination, where another process has probed it already.
+    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``objects``: what a store is to make
+    of them. ``capabilities``: of the destination, where another process has probed it already.
     """
 
     sign_payload: bool = False
@@ -47,12 +48,7 @@ class Settings(Struct, frozen=True):
     oss_endpoint: str | None = None
     oss_region: str | None = None
     oss_custom_domain: bool = False
-    oss_storage_class: str | None = None
-    oss_encryption: str | None = None
-    oss_kms_key: str | None = None
-    oss_forbid_overwrite: bool = False
-    oss_tags: tuple[tuple[str, str], ...] = ()
-    oss_metadata: tuple[tuple[str, str], ...] = ()
+    objects: ObjectOptions = ObjectOptions()
     cluster: Cluster = Cluster()
     capabilities: Capabilities | None = None
 
@@ -122,6 +118,8 @@ def open_destination(
         return _s3(url, settings, latency)
     if scheme == "oss":
         return _oss(url, settings, latency)
+    if settings.objects.storage_class is not None:
+        raise UsageError(f"{url}: only s3:// and oss:// have storage classes", hint="leave out --storage-class")
     if scheme == "file":
         from asynccopy.storage.local.destination import LocalDestination
 
@@ -207,7 +205,13 @@ def _connections(settings: Settings) -> int:
 def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
 
-    return S3Destination(url, settings=_s3_settings(settings), capabilities=settings.capabilities, latency=latency)
+    return S3Destination(
+        url,
+        settings=_s3_settings(settings),
+        objects=_objects(url, "s3", settings),
+        capabilities=settings.capabilities,
+        latency=latency,
+    )
 
 
 def _s3_settings(settings: Settings) -> S3Settings:
@@ -228,23 +232,30 @@ def _s3_settings(settings: Settings) -> S3Settings:
 def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
     from asynccopy.storage.oss.destination import OssDestination
 
-    return OssDestination(url, settings=_oss_settings(settings), capabilities=settings.capabilities, latency=latency)
+    return OssDestination(
+        url,
+        settings=_oss_settings(settings),
+        objects=_objects(url, "oss", settings),
+        capabilities=settings.capabilities,
+        latency=latency,
+    )
 
 
 def _oss_settings(settings: Settings) -> OssSettings:
-    from asynccopy.storage.oss.settings import ObjectOptions, OssSettings
+    from asynccopy.storage.oss.settings import OssSettings
 
     return OssSettings.from_environment(
         endpoint=settings.oss_endpoint,
         region=settings.oss_region,
         custom_domain=settings.oss_custom_domain,
-        objects=ObjectOptions(
-            storage_class=settings.oss_storage_class,
-            encryption=settings.oss_encryption,
-            kms_key=settings.oss_kms_key,
-            forbid_overwrite=settings.oss_forbid_overwrite,
-            tags=settings.oss_tags,
-            metadata=settings.oss_metadata,
-        ),
         connections=_connections(settings),
     )
+
+
+def _objects(url: str, store: Store, settings: Settings) -> ObjectOptions:
+    """Raises UsageError for what this kind of store does not take."""
+    try:
+        settings.objects.check(store)
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}") from error
+    return settings.objects

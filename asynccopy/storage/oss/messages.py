@@ -12,6 +12,7 @@ from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from asynccopy.errors import (
+    AlreadyThere,
     AsyncCopyError,
     ChecksumMismatch,
     ConnectionLost,
@@ -43,10 +44,6 @@ from asynccopy.storage.documents import (
 CRC64_HEADER: Final = "x-oss-hash-crc64ecma"
 DELAY_HEADER: Final = "x-oss-qos-delay-time"
 """Milliseconds."""
-
-
-class AlreadyThere(Refused):
-    """There is an object of this key, and the request forbids to overwrite it."""
 
 
 # --- checksums and keys -------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
-from asynccopy.errors import NotFound, UploadGone
+from asynccopy.errors import AlreadyThere, NotFound, UploadGone
 from asynccopy.model import ObjectMeta
 from asynccopy.storage.dialect import Clock, Query
 from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, shown
@@ -30,6 +30,7 @@ from asynccopy.storage.s3.signing import (
 )
 from asynccopy.storage.signing import encode_path
 
+ABSENT: Final = ("if-none-match", "*")
 LONG_HASH: Final = 1 << 20
 """Bytes from which hashing goes to a thread: more would hold the event loop for over a millisecond."""
 
@@ -84,7 +85,12 @@ class S3Client:
         response = await self._door.request(
             self.address.origin, method, target, [*headers, *signature.headers], body, patience=patience
         )
-        return self._successful(response, key)
+        try:
+            return self._successful(response, key)
+        except PreconditionFailed as error:
+            if ABSENT in headers:
+                raise AlreadyThere(error.message) from error
+            raise
 
     async def head(self, key: str) -> ObjectMeta | None:
         """The object as the store describes it now, None when there is none."""

@@ -119,6 +119,7 @@ _CREDENTIALS: Final = {
 _CODES: Final[Mapping[str, type[AsyncCopyError]]] = {
     "InternalError": ServerTrouble,
     "OperationAborted": ServerTrouble,
+    "ConditionalRequestConflict": ServerTrouble,
     "OperationTimeout": ServerTrouble,
     "RequestTimeout": ServerTrouble,
     "RequestTimeTooSkewed": ServerTrouble,
@@ -142,6 +143,15 @@ _NAMES: Final = {
 }
 
 
+_ARCHIVED: Final = "objects of an archive class must be restored before they can be read or copied"
+_HINTS: Final = {
+    "InvalidObjectState": _ARCHIVED,
+    "ObjectNotInActiveTierError": _ARCHIVED,
+    "InvalidStorageClass": "choose a storage class that this store knows",
+    "MetadataTooLarge": "give objects less metadata, or leave out those of their files: file_metadata = false",
+}
+
+
 def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) -> AsyncCopyError:
     """What an answer means that is no success. ``subject`` is an address without query: it opens the message.
 
@@ -162,6 +172,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
         return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said)
+    if (hint := _HINTS.get(error.code)) is not None:
+        return Refused(said, hint=hint)
     if error.code == "QuotaExceeded":
         return SideError(said, hint="raise the quota of the bucket or the user, or make room")
     if error.code == "NoSuchBucket":
