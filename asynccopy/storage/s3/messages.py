@@ -143,6 +143,7 @@ _NAMES: Final = {
 }
 
 
+_VIRTUAL: Final = {"PathStyleDomainForbidden", "SecondLevelDomainForbidden"}  # of COS; of the S3 face of OSS
 _ARCHIVED: Final = "objects of an archive class must be restored before they can be read or copied"
 _HINTS: Final = {
     "InvalidObjectState": _ARCHIVED,
@@ -174,6 +175,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
         return meaning(said)
     if (hint := _HINTS.get(error.code)) is not None:
         return Refused(said, hint=hint)
+    if error.code in _VIRTUAL:
+        return WrongServer(said, hint='set addressing = "virtual" in the endpoint\'s table')
     if error.code == "QuotaExceeded":
         return SideError(said, hint="raise the quota of the bucket or the user, or make room")
     if error.code == "NoSuchBucket":
