@@ -149,7 +149,7 @@ def test_places() -> None:
             "s3_endpoint": "https://s3.example:9000",
             "s3_region": "eu-central-1",
             "s3_addressing": "path",
-            "objects": ObjectOptions(),
+            "objects": ObjectOptions(tags=(("origin", "dc1"),)),
         },
     )
     assert config.place("archive:/a/b") == (

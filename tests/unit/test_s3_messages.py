@@ -211,7 +211,7 @@ REFUSALS = [
     (400, "InvalidObjectName", NameRefused),
     (409, "ObjectParentIsFile", NameRefused),
     (409, "ExistingObjectIsDirectory", NameRefused),
-    (412, "PreconditionFailed", Refused),
+    (412, "PreconditionFailed", documents.PreconditionFailed),
     (409, "ConditionalRequestConflict", ServerTrouble),
     (403, "InvalidObjectState", Refused),
     (403, "ObjectNotInActiveTierError", Refused),

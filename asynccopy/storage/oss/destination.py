@@ -12,7 +12,7 @@ from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply,
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, PROBE, Bucket, gone, split_url
 from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.dialect import Dialect, abort
-from asynccopy.storage.documents import plain_etag
+from asynccopy.storage.documents import plain_etag, write_completion
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.oss.client import OssClient
@@ -21,7 +21,6 @@ from asynccopy.storage.oss.messages import (
     check_oss_key,
     read_completion,
     read_crc64,
-    write_completion,
 )
 from asynccopy.storage.oss.settings import OssSettings
 

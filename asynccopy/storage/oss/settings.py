@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
+from asynccopy.storage.client import split_endpoint
 from asynccopy.storage.pool import Origin
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
@@ -74,20 +75,15 @@ def origin_of(bucket: str, settings: OssSettings) -> Origin:
     """
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(f"oss://{bucket}: not a bucket name", hint="3 to 63 of a-z, 0-9 and -, no - at either end")
-    url = urlsplit(settings.endpoint)
-    try:
-        port = url.port
-    except ValueError:
-        port = 0
-    plain = url.path in ("", "/") and not url.query and "@" not in url.netloc
-    if url.scheme not in ("http", "https") or not url.hostname or port == 0 or not plain:
-        raise UsageError("the OSS endpoint must be a URL like https://oss-cn-hangzhou.aliyuncs.com, with no path")
-    host = url.hostname
-    if not settings.custom_domain:
-        if _ADDRESS.fullmatch(host):
-            raise UsageError(
-                f"OSS endpoint {host}: OSS wants the bucket's name in the host, and an address has no room for it",
-                hint="write the endpoint's name",
-            )
-        host = f"{bucket}.{host}"
-    return Origin(url.scheme, host, port or (443 if url.scheme == "https" else 80))
+    advice = "the OSS endpoint must be a URL like https://oss-cn-hangzhou.aliyuncs.com, with no path"
+    origin, path = split_endpoint(settings.endpoint, advice)
+    if path:
+        raise UsageError(advice)
+    if settings.custom_domain:
+        return origin
+    if _ADDRESS.fullmatch(origin.host):
+        raise UsageError(
+            f"OSS endpoint {origin.host}: OSS wants the bucket's name in the host, and an address has no room for it",
+            hint="write the endpoint's name",
+        )
+    return Origin(origin.scheme, f"{bucket}.{origin.host}", origin.port)

@@ -9,11 +9,11 @@ from typing import Final
 
 from asynccopy.errors import AlreadyThere, NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.dialect import Clock, Query
-from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, shown
-from asynccopy.storage.http import Headers, HttpDoor, Response
+from asynccopy.storage.client import BucketClient
+from asynccopy.storage.dialect import Query
+from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag
+from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import PartBody, Reader
-from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import CRC32C_HEADER, object_crc32c, refusal
@@ -35,11 +35,13 @@ LONG_HASH: Final = 1 << 20
 """Bytes from which hashing goes to a thread: more would hold the event loop for over a millisecond."""
 
 
-class S3Client:
+class S3Client(BucketClient):
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
     A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock.
     """
+
+    scheme = "s3"
 
     def __init__(
         self,
@@ -48,23 +50,11 @@ class S3Client:
         credentials: CredentialChain | None = None,
         latency: Callable[[float], None] | None = None,
     ) -> None:
-        self.bucket = bucket
         self.address = Address.of(bucket, settings)
+        super().__init__(bucket, self.address.origin, settings.connections, latency)
         self._sign_payload = settings.sign_payload
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
-        # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
-        self._door = HttpDoor(connections=settings.connections, reset=True)
-        self._door.observe = latency
-        self._clock = Clock()
-
-    @property
-    def origin(self) -> Origin:
-        return self.address.origin
-
-    def subject(self, key: str | None) -> str:
-        """The address as it stands in messages."""
-        return f"s3://{self.bucket}" if key is None else f"s3://{self.bucket}/{shown(key)}"
 
     async def request(
         self,
@@ -83,7 +73,7 @@ class S3Client:
             payload = digest.hexdigest()
         target, signature = await self._sign(method, key, query, headers, payload)
         response = await self._door.request(
-            self.address.origin, method, target, [*headers, *signature.headers], body, patience=patience
+            self.origin, method, target, [*headers, *signature.headers], body, patience=patience
         )
         try:
             return self._successful(response, key)
@@ -106,7 +96,7 @@ class S3Client:
         """PUT ``size`` bytes as they are pulled, with ``trailer`` followed by the CRC-32C that the body tells."""
         if not trailer and not self._sign_payload:
             target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
-            response = await self._door.upload(self.address.origin, "PUT", target, signature.headers, size, body)
+            response = await self._door.upload(self.origin, "PUT", target, signature.headers, size, body)
             return self._taken(response, key)
         headers = [("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", str(size))]
         if trailer:
@@ -120,9 +110,7 @@ class S3Client:
             target, signature = await self._sign("PUT", key, query, headers, UNSIGNED_TRAILER)
             framed = TrailedBody(body, size)
         length = framed_length(size, signed=self._sign_payload, trailer=trailer)
-        response = await self._door.upload(
-            self.address.origin, "PUT", target, [*headers, *signature.headers], length, framed
-        )
+        response = await self._door.upload(self.origin, "PUT", target, [*headers, *signature.headers], length, framed)
         return self._taken(response, key)
 
     def _taken(self, response: Response, key: str) -> Response:
@@ -134,11 +122,8 @@ class S3Client:
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
         target, signature = await self._sign("GET", key, (), headers, UNSIGNED)
-        answer = await self._door.download(self.address.origin, "GET", target, [*headers, *signature.headers], length)
+        answer = await self._door.download(self.origin, "GET", target, [*headers, *signature.headers], length)
         return self._successful(answer, key) if isinstance(answer, Response) else answer
-
-    async def aclose(self) -> None:
-        await self._door.aclose()
 
     async def _sign(
         self, method: str, key: str | None, query: Query, headers: Headers, payload: str
@@ -150,7 +135,7 @@ class S3Client:
         signature = self._signer.sign(
             await self._credentials.current(),
             method,
-            self.address.origin.netloc,
+            self.origin.netloc,
             path,
             encoded,
             headers,
@@ -164,5 +149,4 @@ class S3Client:
             return response
         if response.status == 403:  # it may be about our clock; the answer to a HEAD cannot even say so
             self._clock.heed(response.headers.get("date", ""), self.subject(key))
-        error = refusal(response.status, response.headers, response.body, self.subject(key))
-        raise PreconditionFailed(error.message) if response.status == 412 else error
+        raise refusal(response.status, response.headers, response.body, self.subject(key))
