@@ -231,7 +231,7 @@ class Mirror:
                     return None
                 continue
             row = self._claimed.popleft()
-            if await self._needs_no_copy(row):
+            if (self._twins or self._look.settle is not None) and await self._needs_no_copy(row):
                 continue
             self._progress.took_off(row.status.path, row.status.length)
             return Order(row.id, row.status, _FileLog(self._journal, row.id))
