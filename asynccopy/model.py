@@ -23,7 +23,7 @@ class FileVersion(Struct, frozen=True):
     file_id: int
 
 
-class Attributes(Struct, frozen=True):
+class Attributes(Struct, frozen=True, gc=False):
     """What HDFS knows of a file or directory besides its version and blocks, and a destination may want to keep.
 
     ``permission``: the mode bits, 0o1777 at most. ``access_time``: 0 where none is kept. ``replication``: 0 of a

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.interface import Reader, Source
 
@@ -46,6 +48,4 @@ class SingleFile:
 
 
 def _renamed(status: FileStatus, path: str) -> FileStatus:
-    return FileStatus(
-        path, status.length, status.modification_time, status.file_id, status.is_directory, status.block_size
-    )
+    return replace(status, path=path)

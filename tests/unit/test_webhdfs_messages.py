@@ -22,7 +22,7 @@ from asynccopy.errors import (
     SourceChanged,
     WrongServer,
 )
-from asynccopy.model import FileChecksum
+from asynccopy.model import Attributes, FileChecksum
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import messages
@@ -260,6 +260,20 @@ def test_pages() -> None:
     assert page.entries[0].file_id == 9
     assert messages.list_page(batch([entry("a")], 0), "", "asked").after is None
     assert messages.list_page(batch([], 0), "", "asked").entries == []
+
+
+def test_attributes() -> None:
+    """A server that tells no permission, or none that can be one, tells of no attributes."""
+    rows = [
+        entry("all", group="g", permission="1750", accessTime=8, replication=3),
+        entry("directory", "DIRECTORY", group="g", permission="0", accessTime=0, replication=0),
+        entry("none"),
+        *(entry(f"odd {text}", permission=text) for text in ("", "9", "rwx", "7777", "-1", "0x1", "٧")),
+    ]
+    found = {status.path: status.attributes for status in messages.list_page(batch(rows, 0), "", "asked").entries}
+    assert found.pop("all") == Attributes("me", "g", 0o1750, 8, 3)
+    assert found.pop("directory") == Attributes("me", "g", 0, 0, 0)
+    assert set(found.values()) == {None}
 
 
 def test_an_empty_page_that_is_not_the_last_is_no_listing() -> None:

@@ -27,7 +27,7 @@ from asynccopy.errors import (
     SourceChanged,
     WrongServer,
 )
-from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
+from asynccopy.model import Attributes, Change, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
 
@@ -35,6 +35,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]@:/?#\\]+))(?::(?P<port>[0-9]{1,5}))?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 _QUERY = re.compile(r"[!-~]*")
+_OCTAL = re.compile(r"[01]?[0-7]{1,3}", re.ASCII)
 _METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
 """Cloud metadata services outside of the link-local addresses (Alibaba Cloud, AWS)."""
 
@@ -46,6 +47,11 @@ class _Entry(Struct, rename="camel", gc=False):
     modification_time: int
     block_size: int = 0
     file_id: int = 0
+    owner: str = ""
+    group: str = ""
+    permission: str = ""
+    access_time: int = 0
+    replication: int = 0
 
 
 class _Entries(Struct):
@@ -270,9 +276,25 @@ def _children(entries: list[_Entry], path: str, asked: str) -> list[FileStatus]:
 
 
 def _file_status(entry: _Entry, path: str) -> FileStatus:
+    attributes = None
+    mode = _mode(entry.permission)
+    if mode is not None:
+        attributes = Attributes(entry.owner, entry.group, mode, entry.access_time, entry.replication)
     return FileStatus(
-        path, entry.length, entry.modification_time, entry.file_id, entry.type == "DIRECTORY", entry.block_size
+        path,
+        entry.length,
+        entry.modification_time,
+        entry.file_id,
+        entry.type == "DIRECTORY",
+        entry.block_size,
+        attributes,
     )
+
+
+@lru_cache(maxsize=4096)
+def _mode(octal: str) -> int | None:
+    """The mode bits, None where a server tells none. Remembered: a file has one of a few."""
+    return int(octal, 8) if _OCTAL.fullmatch(octal) else None
 
 
 def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
