@@ -6,6 +6,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Final
 
+from msgspec.structs import replace
+
 from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import (
     AlreadyThere,
@@ -120,7 +122,7 @@ class Bucket(ABC):
                 f"{self.url}: replaces what is there, though {wanted.condition[0][0]} asks it not to",
                 hint="leave out forbid_overwrite; OSS cannot do it in a bucket with versions, which keeps them anyway",
             )
-        return capabilities
+        return replace(capabilities, attributes=wanted.attributes)
 
     async def capable(self) -> Capabilities:
         """What the store can do, found out by the first call that must know."""

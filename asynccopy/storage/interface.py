@@ -150,9 +150,11 @@ class Capabilities(Struct, frozen=True):
 
     ``checksum``: what it computes itself and lets us compare: ``CRC32C`` or ``CRC64`` (each part and the whole object),
     ``MD5`` (the ETag of each part and of each single put), None (nothing: only reading the object back proves it).
+    ``attributes``: it keeps those of a FileStatus.
     """
 
     checksum: Literal["CRC32C", "CRC64", "MD5"] | None
+    attributes: bool = False
 
 
 class Destination(Protocol):

@@ -24,7 +24,7 @@ class ObjectHeaders:
     """The headers of one store's objects.
 
     ``kept``: class and encryption, which each object has for itself: said also of a copy. ``condition``: to be said by
-    the request that makes an object visible.
+    the request that makes an object visible. ``metadata``: what the names of user metadata begin with.
     """
 
     def __init__(self, options: ObjectOptions, dialect: Dialect) -> None:
@@ -44,11 +44,12 @@ class ObjectHeaders:
         self.tags: Headers = [(f"{header}tagging", "&".join(pairs))] if pairs else []
         given = [(f"{self.metadata}{name.lower()}", header_value(value)) for name, value in options.metadata]
         self._given: Headers = [*given, *self.tags]
-        self._names = [f"{self.metadata}{name}" for name in FILE_NAMES] if options.file_metadata else []
+        self.attributes = options.file_metadata
+        self._names = [f"{self.metadata}{name}" for name in FILE_NAMES]
 
     def described(self, status: FileStatus | None) -> Headers:
         """Tags and metadata, which a copy in the store takes over from its original."""
-        if status is None or status.attributes is None or not self._names:
+        if status is None or status.attributes is None or not self.attributes:
             return self._given
         attributes = status.attributes
         values = (
@@ -57,4 +58,7 @@ class ObjectHeaders:
             f"{attributes.permission:o}",
             str(status.modification_time),
         )
-        return [*zip(self._names, values, strict=True), *self._given]
+        told = list(zip(self._names, values, strict=True))
+        if status.is_directory:
+            del told[-1]  # its time is none of a directory's contents, and no marker is made anew for another one
+        return [*told, *self._given]

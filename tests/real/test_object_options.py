@@ -14,7 +14,11 @@ from asynccopy.errors import AlreadyThere, SideError
 from asynccopy.model import MIB, Attributes, FileStatus
 from asynccopy.storage.s3 import S3Destination, S3Settings
 from asynccopy.storage.s3.credentials import CredentialChain
+from testbed.content import Content
+from testbed.fill import fill
+from testbed.hdfs import Hdfs
 from testbed.s3 import Store, VersityGw
+from tests.program import Program
 from tests.suites.destination import content, noise, put, send
 
 crc32c = crc32.iscsi
@@ -126,3 +130,35 @@ async def test_an_archive_needs_a_store_with_checksums(store: Store, bucket: str
             return
         with pytest.raises(SideError, match="cannot be read"):
             await destination.check()
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_owners_of_hdfs_reach_the_objects(
+    hdfs: Hdfs, root: str, store: Store, bucket: str, program: Program, processes: str
+) -> None:
+    """No user and no group need exist for HDFS to note that a file is theirs."""
+    files = {"small": Content(1, 2_000), "large": Content(2, 6 * MIB), "empty": Content(3, 0), "d/e": Content(4, 10)}
+    fill(hdfs.http, hdfs.user, root, files)
+    moment = 1_600_000_000_123
+    with hdfs.client() as client:
+        client.mkdirs(f"{root}/nothing")
+        for path in (*files, "nothing"):
+            client.set_owner(f"{root}/{path}", "étl user", "data platform")
+            client.set_permission(f"{root}/{path}", "1750" if path == "nothing" else "640")
+            if path != "nothing":
+                client.set_times(f"{root}/{path}", moment)
+    ended = program.copy(hdfs.url + root, f"s3://{bucket}/x", "--processes", processes)
+    assert ended.code == 0, ended.err
+    assert ended.result["verified"] == len(files)
+    for path in (*files, "nothing/"):
+        told = metadata(store.client().request("HEAD", bucket, f"x/{path}").headers)
+        assert (told["hdfs-owner"], told["hdfs-group"]) == ("%C3%A9tl user", "data platform"), path
+        assert told["hdfs-permission"] == ("1750" if path == "nothing/" else "640"), path
+        assert told.get("hdfs-mtime") == (None if path == "nothing/" else str(moment)), path
+    options = ("--no-file-metadata", "--storage-class", "STANDARD_IA")
+    ended = program.copy(hdfs.url + root, f"s3://{bucket}/y", *options)
+    assert ended.code == 0, ended.err
+    for path in (*files, "nothing/"):
+        headers = store.client().request("HEAD", bucket, f"y/{path}").headers
+        assert metadata(headers) == {}, path
+        assert headers["x-amz-storage-class"] == ("STANDARD" if isinstance(store, VersityGw) else "STANDARD_IA"), path
