@@ -12,6 +12,7 @@ from fastcrc import crc32
 from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import AlreadyThere, SideError
 from asynccopy.model import MIB, Attributes, FileStatus
+from asynccopy.storage.interface import UploadLimits
 from asynccopy.storage.s3 import S3Destination, S3Settings
 from asynccopy.storage.s3.credentials import CredentialChain
 from testbed.content import Content
@@ -96,6 +97,22 @@ async def test_tags(store: Store, bucket: str) -> None:
             answer = await destination._client.request("GET", f"some/{name}", [("tagging", "")])
             tags = ET.fromstring(answer.body).iterfind(".//{*}Tag")
             assert {tag.findtext("{*}Key"): tag.findtext("{*}Value") for tag in tags} == {"team": "a b", "ü": "=+"}
+
+
+async def test_a_copy_in_parts_keeps_metadata_and_tags(versitygw: Store, bucket: str) -> None:
+    options = ObjectOptions(tags=(("team", "a b"),), forbid_overwrite=True)
+    async with aclosing(connect(versitygw, bucket, options)) as destination:
+        await upload(destination, "some/parts", FILE)
+        original = await destination.head("some/parts")
+        assert original is not None
+        destination.limits = UploadLimits(max_part=5 * MIB)
+        await destination.copy(original.key, "some/copy", original.size, original.etag)
+        assert metadata(await headers(destination, "some/copy")) == TOLD
+        answer = await destination._client.request("GET", "some/copy", [("tagging", "")])
+        assert b"<Key>team</Key><Value>a b</Value>" in answer.body
+        assert await content(destination, "some/copy") == BODY
+        with pytest.raises(AlreadyThere):
+            await destination.copy(original.key, "some/copy", original.size, original.etag)
 
 
 @pytest.mark.parametrize("encryption", ["AES256", "aws:kms"])
