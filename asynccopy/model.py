@@ -37,6 +37,10 @@ class Attributes(Struct, frozen=True, gc=False):
     replication: int = 0
 
 
+Preserved = Literal["owner", "group", "permission", "times", "replication", "block-size"]
+"""What an HDFS destination can keep of a file."""
+
+
 class FileStatus(Struct, frozen=True):
     """One entry of a listing, as HDFS's FileStatus; ``path`` relative to the source root.
 
@@ -154,7 +158,8 @@ class PartReply(Struct, frozen=True):
 class ObjectMeta(Struct, frozen=True):
     """An object as the store describes it. The CRCs are of the whole object, None where the store keeps none.
 
-    ``modification_time`` in ms, 0 where unknown. ``crc64`` is CRC-64/XZ, which OSS calls crc64ecma.
+    ``modification_time`` in ms, 0 where unknown. ``crc64`` is CRC-64/XZ, which OSS calls crc64ecma. ``file_checksum``:
+    of what was just written, where an HDFS cut it into blocks as the source did, so that the two can be equal.
     """
 
     key: str
@@ -163,10 +168,11 @@ class ObjectMeta(Struct, frozen=True):
     crc32c: int | None = None
     modification_time: int = 0
     crc64: int | None = None
+    file_checksum: FileChecksum | None = None
 
     @property
     def checksum(self) -> str:
-        """The store's own checksum as the ledger keeps it (``Evidence.object``), "" where it has none."""
+        """The store's own CRC as the ledger keeps it (``Evidence.object``), "" where it has none."""
         if self.crc64 is not None:
             return f"CRC64:{self.crc64:016x}"
         return "" if self.crc32c is None else f"CRC32C:{self.crc32c:08x}"
@@ -202,7 +208,7 @@ class Evidence(Struct, frozen=True):
 
     ``source`` is the source's own checksum, ``object`` the store's, each ``ALGORITHM:value`` or "" where a side has
     none. ``method``: ``checksum`` (both ends compared with the stream), ``read-back`` (the object was read again),
-    ``size``, ``none``.
+    ``in-store`` (the store copied it, and tells the same checksum of both), ``size``, ``none``.
     """
 
     method: str

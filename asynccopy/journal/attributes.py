@@ -1,8 +1,7 @@
 """What files have besides bytes and version. Owner, group, permission and replication repeat: each combination is kept
 once, and a row has its number. Statements for the writer thread.
 
-They are kept from the listing until the file is copied, and dropped then: a file that is copied again was mostly listed
-again, and of one that was not the source is asked.
+They are kept from the listing until the file is copied, and dropped then: one that is copied again is listed again.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from asynccopy.errors import (
     Refused,
     SourceChanged,
     StillOpen,
+    Transient,
     root_cause,
 )
 from asynccopy.executors.cores import most_ranges
@@ -29,31 +31,42 @@ from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
-from asynccopy.mirror.renames import carried_over
+from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
-from asynccopy.storage.retrying import RetryingDestination
-from asynccopy.transfer.copy import Copied, Verify, abort
+from asynccopy.storage.retrying import RetryingDestination, Trouble
+from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
+from asynccopy.transfer.uploads import abort
 
 BATCH = 1000
 """Rows claimed from the journal at once."""
 LOOKED_BACK = 16
 """Done files whose objects are looked up before a journal is believed."""
+PREFLIGHT: Final = 15.0
+"""Seconds for which passing trouble of a side is waited for before anything was done."""
 CHANGES = 5
 """How often a file may turn out changed in one run before it is left, by name, for the next."""
+
+T = TypeVar("T")
 
 
 class CopyOptions(Struct, frozen=True):
     """How to copy. ``concurrency``: ranges in flight over all files, None for automatic. ``part_size``: bytes, None for
-    automatic.
+    automatic. ``preserving``: the destination keeps more of files and directories than bytes and names.
     """
 
     verify: Verify = "checksum"
     concurrency: int | None = None
     part_size: int | None = None
+    preserving: bool = False
+
+
+def looked_for(selection: Selection, options: CopyOptions) -> str:
+    """The same text for the same files and markers: who has looked for others must look again."""
+    return selection.text + "+directories" * options.preserving
 
 
 Find = Callable[[Source, Listing, Callable[[], None]], Finder]
@@ -130,9 +143,10 @@ class Mirror:
         Raises Interrupted when ``stop`` was set before the end; Unreachable, CredentialsRefused, NotThere,
         WrongServer from the preflight of both sides, before anything is written; JournalError.
         """
-        root = await self._bare_source.check()
+        root = await self._preflight(self._bare_source.check)
         known = self.capabilities
-        capabilities = self.capabilities = known or await self._bare_destination.check()
+        capabilities = known if known is not None else await self._preflight(self._bare_destination.check)
+        self.capabilities = capabilities
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
         self._attributes = capabilities.attributes and root.attributes is not None
@@ -144,6 +158,7 @@ class Mirror:
             self._options.concurrency or most_ranges(),
             self._options.concurrency is None,
             self._policy,
+            self._options.preserving,
         )
         watch = Watch(self._noticed, self._progress.moved, self._stop)
         source = retrying_source(self._bare_source, recipe.single_file, self._policy, watch.noticed)
@@ -152,7 +167,7 @@ class Mirror:
             await self._look_back(destination)
         await self._begin()
         executor = self._build(recipe, source, destination, watch)
-        listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
+        listing = self._listing(source)
         finder = listing if self._look.find is None else self._look.find(source, listing, self._found.set)
         self._source, self._destination = source, destination
         try:
@@ -163,6 +178,8 @@ class Mirror:
             raise root_cause(failures) from None
         if self._stop.is_set():
             raise Interrupted("stopped before the end", hint="run the same command again to go on")
+        if finder.complete:
+            await finder.settle()
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
@@ -171,17 +188,38 @@ class Mirror:
         source = retrying_source(self._bare_source, not root.is_directory, self._policy, self._noticed)
         await self._begin()
         if not self._listed:
-            await Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set).run()
+            await self._listing(source).run()
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.pending(after, BATCH)):
             for row in rows:
                 yield row.status
             after = rows[-1].id
 
+    async def _preflight(self, check: Callable[[], Awaitable[T]]) -> T:
+        """A wrong address is told at once; passing trouble is waited for, but not long: somebody may look on."""
+        policy = replace(self._policy, patience=min(self._policy.patience, PREFLIGHT))
+        trouble = Trouble(policy, self._noticed)
+        while True:
+            try:
+                return await check()
+            except Transient as error:
+                await trouble.wait(error)
+
     # --- the pass ------------------------------------------------------------------------------------------------
 
+    def _listing(self, source: Source) -> Listing:
+        return Listing(
+            source,
+            self._journal,
+            self._selection,
+            self._progress,
+            self._stop,
+            self._found.set,
+            directories=self._options.preserving,
+        )
+
     async def _begin(self) -> None:
-        await self._journal.begin_pass(self._selection.text + self._look.label, self._look.kind)
+        await self._journal.begin_pass(looked_for(self._selection, self._options) + self._look.label, self._look.kind)
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress
@@ -363,7 +401,8 @@ class Mirror:
         progress.copied_files += 1
         progress.copied_bytes += order.status.length
         progress.resumed_parts += copied.resumed_parts
-        progress.verified += copied.evidence.method in ("checksum", "read-back")
+        progress.in_store_files += copied.in_store
+        progress.verified += copied.evidence.method in PROVEN
         if self._tell_file is not None:
             self._tell_file(order.status.path, order.status.length, None)
 

@@ -27,9 +27,10 @@ from asynccopy.errors import (
 from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
 from asynccopy.storage.copies import Copies
 from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
-from asynccopy.storage.documents import check_key, read_page, read_upload_id, read_uploads
+from asynccopy.storage.documents import Completion, check_key, read_page, read_upload_id, read_uploads
 from asynccopy.storage.http import Headers, NoBytes, Response
-from asynccopy.storage.interface import Capabilities, Reader, UploadLimits
+from asynccopy.storage.in_store import InStore
+from asynccopy.storage.interface import Capabilities, Original, Reader, UploadLimits
 from asynccopy.storage.objects import ObjectHeaders
 from asynccopy.storage.overwriting import overwrites
 
@@ -69,6 +70,7 @@ class Bucket(ABC):
         limits: UploadLimits,
         objects: ObjectOptions,
         capabilities: Capabilities | None,
+        store: str,
     ) -> None:
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
@@ -79,6 +81,8 @@ class Bucket(ABC):
         self._capabilities = capabilities
         self._probing = asyncio.Lock()
         self._copies = Copies(client, dialect)
+        self._store = store
+        self.publishing = self._objects.condition
 
     # --- what the store can do -----------------------------------------------------------------------------------
 
@@ -168,6 +172,18 @@ class Bucket(ABC):
     async def _copying(self) -> Headers:
         """What a copy is to be told besides class and encryption."""
 
+    async def copying(self, *, parts: bool) -> Headers:
+        """What to say with a copy from another bucket, or with the beginning of an upload of parts from there."""
+        wanted = self._objects
+        if parts:
+            return [*wanted.kept, *wanted.described(None)]
+        return [*wanted.kept, *await self._copying(), *wanted.anew]
+
+    async def check_absent(self, to: str) -> None:
+        """Raises AlreadyThere where nothing may be overwritten: S3 copies on no condition about the new key."""
+        if self.publishing and await self.head(to) is not None:
+            raise AlreadyThere(f"{self._requests.subject(to)}: is there already")
+
     async def open(self, key: str, range: ByteRange) -> Reader:
         if range.length == 0:
             return NoBytes()
@@ -186,26 +202,39 @@ class Bucket(ABC):
         ``to``: S3 refuses that. Raises also Refused where the store cannot copy, AlreadyThere.
         """
         self.check_key(to)
-        if self._objects.condition and await self.head(to) is not None:  # S3 copies on no condition about the new key
-            raise AlreadyThere(f"{self._requests.subject(to)}: is there already")
-        large = size > min(self.limits.max_part, self._dialect.most_copied)
+        await self.check_absent(to)
+        original = Original(self._requests.bucket, ObjectMeta(key, size, etag))
+        large = size > self.most_copied
         if large or not size or not self._copies.heeded:
             held = await self.head(key)
             if held is None or (held.size, held.etag) != (size, etag):
-                raise self._copies.changed(key)
+                raise self._copies.changed(original)
         if not size:  # versitygw copies no key that ends in a slash
             return await self._put(to, b"", 0, await self._description(key))
         if large:
             headers = [*self._objects.kept, *await self._description(key)]
-            await self._copies.in_parts(key, to, size, etag, self.limits, headers, self._objects.condition)
-        else:
-            said = await self._copies.whole(key, to, etag, [*self._objects.kept, *await self._copying()])
-            if said.etag and (said.crc32c is not None or said.crc64 is not None):
-                return ObjectMeta(to, size, said.etag, said.crc32c, crc64=said.crc64)
-        copied = await self.head(to)
-        if copied is None or copied.size != size:
+            await self._copies.in_parts(original, to, self.limits, headers, self.publishing)
+            return await self.copied(to, size)
+        headers = [*self._objects.kept, *await self._copying()]
+        return await self.copied(to, size, await self._copies.inside(original, to, headers))
+
+    async def copied(self, to: str, size: int, said: Completion | None = None) -> ObjectMeta:
+        """What a copy is now: as the store has just said, else as a look tells."""
+        if said is not None and said.etag and (said.crc32c is not None or said.crc64 is not None):
+            return ObjectMeta(to, size, said.etag, said.crc32c, crc64=said.crc64)
+        found = await self.head(to)
+        if found is None or found.size != size:
             raise ServerTrouble(f"{self._requests.subject(to)}: copied, yet not there with {size} bytes")
-        return copied
+        return found
+
+    @property
+    def copies(self) -> InStore:
+        return InStore(self, self._copies, self._store)
+
+    @property
+    def most_copied(self) -> int:
+        """Bytes that one request copies."""
+        return min(self.limits.max_part, self._dialect.most_copied)
 
     async def _description(self, key: str) -> Headers:
         """What an object's copy must be told where the store does not take it over by itself."""

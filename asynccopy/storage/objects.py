@@ -24,7 +24,8 @@ class ObjectHeaders:
     """The headers of one store's objects.
 
     ``kept``: class and encryption, which each object has for itself: said also of a copy. ``condition``: to be said by
-    the request that makes an object visible. ``metadata``: what the names of user metadata begin with.
+    the request that makes an object visible. ``anew``: metadata and tags of a copy, where they
+    are not to be those of its original. ``metadata``: what the names of user metadata begin with.
     """
 
     def __init__(self, options: ObjectOptions, dialect: Dialect) -> None:
@@ -45,6 +46,11 @@ class ObjectHeaders:
         given = [(f"{self.metadata}{name.lower()}", header_value(value)) for name, value in options.metadata]
         self._given: Headers = [*given, *self.tags]
         self.attributes = options.file_metadata
+        replaced = (f"{header}metadata-directive", "REPLACE"), (f"{header}tagging-directive", dialect.replace)
+        self.anew: Headers = [
+            *([replaced[0], *given] if given else []),
+            *([replaced[1], *self.tags] if self.tags else []),
+        ]
         self._names = [f"{self.metadata}{name}" for name in FILE_NAMES]
 
     def described(self, status: FileStatus | None) -> Headers:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from asynccopy.config.cluster import Cluster
 from asynccopy.config.objects import ObjectOptions, Store
 from asynccopy.errors import UsageError
+from asynccopy.model import Preserved
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
 from asynccopy.storage.pool import Origin
@@ -36,7 +37,9 @@ Latency = Callable[[float], None]
 
 class Settings(Struct, frozen=True):
     """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``objects``: what a store is to make
-    of them. ``capabilities``: of the destination, where another process has probed it already.
+    of them. ``preserve``: what an HDFS keeps of another one's files; ``file_checksums``: it tells the checksums of what
+    it wrote, see ``model.ObjectMeta``. ``capabilities``: of the destination, where another process has probed it
+    already.
     """
 
     sign_payload: bool = False
@@ -50,6 +53,8 @@ class Settings(Struct, frozen=True):
     oss_custom_domain: bool = False
     objects: ObjectOptions = ObjectOptions()
     cluster: Cluster = Cluster()
+    preserve: tuple[Preserved, ...] = ()
+    file_checksums: bool = False
     capabilities: Capabilities | None = None
 
 
@@ -86,6 +91,7 @@ def open_source(
     request to the NameNode or the store took.
     """
     scheme = _scheme(url)
+    _check_preserve(url, scheme, settings)
     if scheme in ("webhdfs", "swebhdfs"):
         source = _webhdfs(url, scheme, settings, latency, namenodes)
     elif scheme == "file":
@@ -114,6 +120,7 @@ def open_destination(
     Raises UsageError.
     """
     scheme = _scheme(url)
+    _check_preserve(url, scheme, settings)
     if scheme == "s3":
         return _s3(url, settings, latency)
     if scheme == "oss":
@@ -132,6 +139,14 @@ def open_destination(
 def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
     return match[1].lower() if match else "file"
+
+
+def _check_preserve(url: str, scheme: str, settings: Settings) -> None:
+    if settings.preserve and scheme not in ("webhdfs", "swebhdfs", "hdfs"):
+        raise UsageError(
+            f"{url}: preserve ({', '.join(settings.preserve)}) is for copies from HDFS to HDFS",
+            hint="leave --preserve (in a mirror: `preserve`) out: only HDFS has and keeps these attributes",
+        )
 
 
 def _unknown(url: str, scheme: str) -> UsageError:
@@ -174,7 +189,13 @@ def _webhdfs_destination(
     base, root = _namenode(url, scheme)
     if "," in root:  # CONCAT, which joins parts, has no way to write one
         raise UsageError(f"{url}: no comma in an HDFS destination", hint="choose another directory")
-    return WebHdfsDestination(_webhdfs_client(base, settings, latency, namenodes), base, root)
+    return WebHdfsDestination(
+        _webhdfs_client(base, settings, latency, namenodes),
+        base,
+        root,
+        preserve=frozenset(settings.preserve),
+        checksums=settings.file_checksums,
+    )
 
 
 def _namenode(url: str, scheme: str) -> tuple[str, str]:

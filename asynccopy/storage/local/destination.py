@@ -233,6 +233,10 @@ class LocalDestination:
             self._must_be(key, size, etag)  # cut or removed meanwhile
             raise
 
+    @property
+    def copies(self) -> None:
+        return None
+
     async def delete(self, key: str) -> None:
         with told(key, WRITING):
             await in_thread(self._delete, key)

@@ -145,6 +145,10 @@ class MemoryDestination:
         self._objects[to] = _Object(stored.body, meta)
         return meta
 
+    @property
+    def copies(self) -> None:
+        return None
+
     async def delete(self, key: str) -> None:
         self._objects.pop(key, None)
 

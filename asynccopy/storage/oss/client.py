@@ -8,13 +8,13 @@ from typing import Final
 from asynccopy.errors import NotFound, UploadGone
 from asynccopy.model import ObjectMeta
 from asynccopy.storage.client import BucketClient
-from asynccopy.storage.dialect import Query, SendAgain
+from asynccopy.storage.dialect import Query, SendAgain, store_name
 from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.oss.credentials import CredentialChain
 from asynccopy.storage.oss.messages import EXPIRED, error_of, read_crc64, refusal
-from asynccopy.storage.oss.settings import OssSettings, origin_of
+from asynccopy.storage.oss.settings import OssSettings, origin_of, place
 from asynccopy.storage.oss.signing import Signer, encode_query
 from asynccopy.storage.signing import Credentials, encode_path
 
@@ -40,6 +40,7 @@ class OssClient(BucketClient):
         super().__init__(bucket, origin_of(bucket, settings), settings.connections, latency)
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
+        self.store = store_name(place(settings), self._credentials.environ, ("OSS_", "ALIBABA_"))
 
     async def request(
         self,

@@ -30,6 +30,7 @@ DIALECT: Final = Dialect(
     store="OSS",
     header="x-oss-",
     key_id="key-id",
+    replace="Replace",
     absent=("x-oss-forbid-overwrite", "true"),
     write_completion=write_completion,
     read_completion=lambda response, subject: read_completion(response.headers, response.body, subject),
@@ -62,7 +63,9 @@ class OssDestination(Bucket):
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
         self._client = OssClient(bucket, settings, credentials, latency)
-        super().__init__(self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities)
+        super().__init__(
+            self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities, self._client.store
+        )
 
     async def _probe(self, key: str) -> Capabilities:
         """Does it tell the CRC-64 of a part?"""

@@ -63,6 +63,11 @@ class OssSettings(Struct, frozen=True):
         )
 
 
+def place(settings: OssSettings) -> str:
+    """Which store it is, whatever the bucket."""
+    return f"{settings.endpoint} {settings.region}"
+
+
 def _region(endpoint: str | None) -> str:
     found = _REGIONAL.fullmatch(urlsplit(endpoint or "").hostname or "")
     return found[1] if found else ""

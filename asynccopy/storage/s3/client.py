@@ -10,14 +10,14 @@ from typing import Final
 from asynccopy.errors import AlreadyThere, NotFound, UploadGone
 from asynccopy.model import ObjectMeta
 from asynccopy.storage.client import BucketClient
-from asynccopy.storage.dialect import Query
+from asynccopy.storage.dialect import Query, store_name
 from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import PartBody, Reader
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import CRC32C_HEADER, object_crc32c, refusal
-from asynccopy.storage.s3.settings import Address, S3Settings
+from asynccopy.storage.s3.settings import Address, S3Settings, place
 from asynccopy.storage.s3.signing import (
     SIGNED_CHUNKS,
     SIGNED_CHUNKS_TRAILER,
@@ -55,6 +55,7 @@ class S3Client(BucketClient):
         self._sign_payload = settings.sign_payload
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
+        self.store = store_name(place(settings), self._credentials.environ, ("AWS_",))
 
     async def request(
         self,

@@ -38,6 +38,7 @@ DIALECT: Final = Dialect(
     store="S3",
     header="x-amz-",
     key_id="aws-kms-key-id",
+    replace="REPLACE",
     absent=ABSENT,
     write_completion=lambda parts: write_completion(parts, with_crc32c=False),
     read_completion=lambda response, subject: read_completion(response.body, subject),
@@ -70,7 +71,9 @@ class S3Destination(Bucket):
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
         self._client = S3Client(bucket, settings, credentials, latency)
-        super().__init__(self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities)
+        super().__init__(
+            self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities, self._client.store
+        )
 
     async def _probe(self, key: str) -> Capabilities:
         return await probe(self._client, key, self._objects)
