@@ -107,11 +107,15 @@ class Stalled(Transient):
 
 
 class Throttled(Transient):
-    """The server asks us to slow down. ``delay``: seconds it asked for, if it did."""
+    """The store asks us to slow down: no failure of a file. ``delay``: seconds it asked for, if it did.
 
-    def __init__(self, message: str, *, delay: float | None = None) -> None:
+    ``crowded``: too much goes on at once there; else it was asked too often.
+    """
+
+    def __init__(self, message: str, *, delay: float | None = None, crowded: bool = False) -> None:
         super().__init__(message)
         self.delay = delay
+        self.crowded = crowded
 
 
 class ServerTrouble(Transient):

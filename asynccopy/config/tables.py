@@ -253,7 +253,7 @@ class MirrorConfig(_Table, frozen=True, kw_only=True):
     bandwidth: Timetable | None = None
     concurrency: Ranges | Literal["auto"] = "auto"
     part_size: Size | None = None
-    order: Literal["listing", "oldest", "newest", "smallest", "largest"] = "listing"
+    order: Literal["auto", "listing", "spread", "oldest", "newest", "smallest", "largest"] = "auto"
     priority: Annotated[int, Meta(ge=1, le=10)] = 5
     lag_alert: Seconds | None = None
     include: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from asynccopy.errors import (
     AsyncCopyError,
     FileError,
     Interrupted,
+    NameRefused,
     NotFound,
     Refused,
     SourceChanged,
@@ -26,14 +27,15 @@ from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
-from asynccopy.journal.rows import GoneFile, Kind, Listed
+from asynccopy.journal.rows import GoneFile, Kind, Listed, Stretch
 from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
-from asynccopy.model import FileStatus, OpenUpload, PartReceipt
+from asynccopy.mirror.spread import cut, rest, woven
+from asynccopy.model import GIB, FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, Trouble
@@ -41,6 +43,8 @@ from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
 from asynccopy.transfer.uploads import abort
 
+COPIED_AT_ONCE = GIB
+"""Bytes that every store copies in one request; a larger object may take a multipart upload."""
 BATCH = 1000
 """Rows claimed from the journal at once."""
 LOOKED_BACK = 16
@@ -84,7 +88,7 @@ class Pass(Struct, frozen=True):
     kind: Kind = "full"
     label: str = ""
     find: Find | None = None
-    order: Listed = "listing"
+    order: Listed = "auto"
     settle: float | None = None
     capabilities: Capabilities | None = None
 
@@ -131,8 +135,12 @@ class Mirror:
         self._held: set[int] = set()  # claimed and not settled
         self._settled: set[int] = set()  # settled since the last look into the journal began
         self._changes: dict[int, int] = {}
+        self._order = self._look.order
+        if self._order == "auto":
+            self._order = "spread" if destination.limits.apart else "listing"
         self._cursor = 0
         self._attributes = False
+        self._stretches: list[Stretch] = []
         self._listed = False
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -183,7 +191,10 @@ class Mirror:
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
-        """List the source and yield what ``copy`` would copy now. The listing is recorded: use a scratch journal."""
+        """List the source and yield what ``copy`` would copy now; what the destination cannot hold has failed then.
+
+        Both is recorded: use a scratch journal.
+        """
         root = await self._bare_source.check()
         source = retrying_source(self._bare_source, not root.is_directory, self._policy, self._noticed)
         await self._begin()
@@ -192,8 +203,16 @@ class Mirror:
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.pending(after, BATCH)):
             for row in rows:
-                yield row.status
+                try:  # of an earlier run, which has listed it
+                    self._check_path(row.status.path)
+                except NameRefused as error:
+                    await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+                else:
+                    yield row.status
             after = rows[-1].id
+
+    def _check_path(self, path: str) -> None:
+        self._bare_destination.check_key(self._bare_destination.prefix + path)
 
     async def _preflight(self, check: Callable[[], Awaitable[T]]) -> T:
         """A wrong address is told at once; passing trouble is waited for, but not long: somebody may look on."""
@@ -215,6 +234,7 @@ class Mirror:
             self._progress,
             self._stop,
             self._found.set,
+            self._check_path,
             directories=self._options.preserving,
         )
 
@@ -307,9 +327,10 @@ class Mirror:
             return not self._stop.is_set()
 
     async def _pending(self) -> list[PendingFile]:
-        order = self._look.order
-        if order != "listing":
-            return await self._journal.pending(0, BATCH + len(self._held), order)
+        if self._order == "spread":
+            return await self._spread()
+        if self._order != "listing":
+            return await self._journal.pending(0, BATCH + len(self._held), self._order)
         rows = await self._journal.pending(self._cursor, BATCH)
         if not rows and self._cursor:
             # A file that an earlier pass knew has kept its number, which may lie before the cursor.
@@ -317,6 +338,25 @@ class Mirror:
         if rows:
             self._cursor = rows[-1].id
         return rows
+
+    async def _spread(self) -> list[PendingFile]:
+        """From many places of what is listed and not yet claimed, in turn; at the end from the beginning again."""
+        again = not self._cursor
+        while True:
+            if not self._stretches:
+                span = await self._journal.pending_span(self._cursor)
+                if span is None and again:
+                    return []
+                if span is None:
+                    self._cursor, again = 0, True
+                    continue
+                self._stretches, self._cursor = cut(*span), span[1]
+            limit = BATCH // len(self._stretches)
+            found = await self._journal.pending_in(self._stretches, limit)
+            self._stretches = rest(self._stretches, found, limit)
+            rows = [row for row in woven(found) if row.id not in self._held and row.id not in self._settled]
+            if rows:
+                return rows
 
     async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
         self._progress.landed(order.status.path)
@@ -367,16 +407,18 @@ class Mirror:
     async def _rename(self, row: PendingFile, twin: GoneFile) -> bool:
         """Copy the object inside the store; False where that does not prove what reading the file would."""
         old, new = (self._destination.prefix + path for path in (twin.path, row.status.path))
+        upload = await self._journal.upload(row.id)
         if old == new:  # it went, and came back
             meta = await self._destination.head(new)
             if meta is None or meta.etag != twin.evidence.etag:
                 return False
         else:
+            if upload is None and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
+                await self._journal.begin_upload(row.id, OpenUpload("", 0, row.status.version))
             meta = await self._destination.copy(old, new, row.status.length, twin.evidence.etag)
         evidence = carried_over(twin.evidence, row.status.length, meta)
         if evidence is None:
             return False
-        upload = await self._journal.upload(row.id)
         if upload is not None:  # begun when nobody knew yet where the file had come from
             await abort(self._destination, new, upload.upload_id)
             await self._journal.drop_upload(row.id)

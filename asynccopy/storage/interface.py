@@ -199,12 +199,13 @@ class StoreCopies(Protocol):
 
 
 class UploadLimits(Struct, frozen=True):
-    """What a store can take; bytes."""
+    """What a store can take; bytes. ``apart``: of keys that lie side by side it takes fewer requests than of others."""
 
     min_part: int = 5 * MIB
     max_part: int = 5 * GIB
     max_parts: int = 10_000
     max_key: int = 1024
+    apart: bool = False
 
 
 class Capabilities(Struct, frozen=True):
@@ -238,6 +239,10 @@ class Destination(Protocol):
 
         Raises Unreachable, CredentialsRefused, WrongServer, NotThere (no such bucket).
         """
+        ...
+
+    def check_key(self, key: str) -> None:
+        """Raises NameRefused for a key that is known to be refused, before anything is asked or sent."""
         ...
 
     async def put(

@@ -15,9 +15,12 @@ from asynccopy.errors import (
 from asynccopy.storage.documents import PreconditionFailed
 
 
-def by_status(status: int, said: str, *, delay: float | None, moved: str) -> AsyncCopyError:
-    """``said``: the message. ``delay``: seconds that the answer asks for. ``moved``: what to do about a redirect."""
-    if status in (429, 503):
+def by_status(status: int, said: str, *, told: bool, delay: float | None, moved: str) -> AsyncCopyError:
+    """``said``: the message. ``told``: the answer has a body. ``delay``: seconds that it asks for. ``moved``: what to do
+    about a redirect.
+    """
+    # The answer to a HEAD has no body that could tell; a 503 in other words is of a server that is down.
+    if status == 429 or (status == 503 and not told):
         return Throttled(said, delay=delay)
     if status == 408 or (status >= 500 and status != 501) or status < 300:  # an error inside a success
         return ServerTrouble(said)

@@ -16,6 +16,7 @@ from asynccopy.errors import UsageError
 from asynccopy.model import Preserved
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
+from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
 
 if TYPE_CHECKING:
@@ -77,6 +78,32 @@ class NameNodes:
         client.share(shared)
 
 
+class Stores:
+    """Has the sides that are opened with it, or with one ``beside`` it, share what each store allows that throttles.
+
+    Those that read share, and those that write: see ``Pacing``.
+    """
+
+    def __init__(self, beside: Stores | None = None) -> None:
+        self._shared: dict[tuple[Origin, bool], Pacing] = {} if beside is None else beside._shared
+        self._mine: dict[tuple[Origin, bool], Pacing] = {}
+
+    def reading(self, origin: Origin) -> Pacing:
+        return self._join(origin, True)
+
+    def writing(self, origin: Origin) -> Pacing:
+        return self._join(origin, False)
+
+    @property
+    def warning(self) -> str:
+        """What the stores of these sides throttle, in one line; "" while none does."""
+        return "; ".join([text for pacing in self._mine.values() if (text := pacing.warning)])
+
+    def _join(self, origin: Origin, reads: bool) -> Pacing:
+        pacing = self._shared.setdefault((origin, reads), Pacing(origin))
+        return self._mine.setdefault((origin, reads), pacing)
+
+
 def open_source(
     url: str,
     settings: Settings,
@@ -84,6 +111,7 @@ def open_source(
     *,
     latency: Latency | None = None,
     namenodes: NameNodes | None = None,
+    stores: Stores | None = None,
 ) -> Source:
     """The Source that a URL names; nothing is contacted yet. Raises UsageError.
 
@@ -101,11 +129,13 @@ def open_source(
     elif scheme == "s3":
         from asynccopy.storage.s3.source import S3Source
 
-        source = S3Source(url, settings=_s3_settings(settings), latency=latency)
+        pacing = Pacing if stores is None else stores.reading
+        source = S3Source(url, settings=_s3_settings(settings), latency=latency, pacing=pacing)
     elif scheme == "oss":
         from asynccopy.storage.oss.source import OssSource
 
-        source = OssSource(url, settings=_oss_settings(settings), latency=latency)
+        pacing = Pacing if stores is None else stores.reading
+        source = OssSource(url, settings=_oss_settings(settings), latency=latency, pacing=pacing)
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
@@ -113,7 +143,12 @@ def open_source(
 
 
 def open_destination(
-    url: str, settings: Settings, *, latency: Latency | None = None, namenodes: NameNodes | None = None
+    url: str,
+    settings: Settings,
+    *,
+    latency: Latency | None = None,
+    namenodes: NameNodes | None = None,
+    stores: Stores | None = None,
 ) -> Destination:
     """The Destination that a URL names; nothing is contacted yet. ``latency`` is told of requests to a store.
 
@@ -122,9 +157,9 @@ def open_destination(
     scheme = _scheme(url)
     _check_preserve(url, scheme, settings)
     if scheme == "s3":
-        return _s3(url, settings, latency)
+        return _s3(url, settings, latency, stores)
     if scheme == "oss":
-        return _oss(url, settings, latency)
+        return _oss(url, settings, latency, stores)
     if settings.objects.storage_class is not None:
         raise UsageError(f"{url}: only s3:// and oss:// have storage classes", hint="leave out --storage-class")
     if scheme == "file":
@@ -223,15 +258,17 @@ def _connections(settings: Settings) -> int:
     return max(16, 2 * settings.concurrency)
 
 
-def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
+def _s3(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
 
+    pacing = Pacing if stores is None else stores.writing
     return S3Destination(
         url,
         settings=_s3_settings(settings),
         objects=_objects(url, "s3", settings),
         capabilities=settings.capabilities,
         latency=latency,
+        pacing=pacing,
     )
 
 
@@ -250,15 +287,17 @@ def _s3_settings(settings: Settings) -> S3Settings:
     )
 
 
-def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
+def _oss(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
     from asynccopy.storage.oss.destination import OssDestination
 
+    pacing = Pacing if stores is None else stores.writing
     return OssDestination(
         url,
         settings=_oss_settings(settings),
         objects=_objects(url, "oss", settings),
         capabilities=settings.capabilities,
         latency=latency,
+        pacing=pacing,
     )
 
 

@@ -19,7 +19,6 @@ from asynccopy.errors import (
     ChecksumMismatch,
     FileError,
     Interrupted,
-    NameRefused,
     UploadGone,
     root_cause,
 )
@@ -116,7 +115,7 @@ class Copier:
         before all parts were sent), and what the sides raise.
         """
         key = self._destination.prefix + status.path
-        self._check_name(key)
+        self._destination.check_key(key)
         for start in range(1, FRESH_STARTS + 1):
             try:
                 if (evidence := await self._in_store.copy(status, key, log)) is not None:
@@ -137,14 +136,6 @@ class Copier:
                 await self._uploads.forget(key, await log.upload(), log)  # nobody would finish it
                 raise
         raise AssertionError("the last start returns or raises")
-
-    def _check_name(self, key: str) -> None:
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError:
-            raise NameRefused(f"{key!r}: not valid Unicode") from None
-        if size > self._destination.limits.max_key:
-            raise NameRefused(f"{key}: the key has {size} bytes, the store takes {self._destination.limits.max_key}")
 
     # --- small files ---------------------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ def test_the_summary_is_short_however_much_failed(capsys: pytest.CaptureFixture[
         progress.failed(f"f{number}\x1b", 1, PermissionDenied("no"))
     ended(progress).summarize()
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 22
     assert lines[1] == "  failed  f0\\x1b: PermissionDenied: no"
 
 

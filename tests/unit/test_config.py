@@ -274,7 +274,8 @@ def test_what_is_wrong_is_named_with_file_and_key(text: str, says: str) -> None:
 def test_hints_say_what_would_be_right() -> None:
     assert refused(mirror("intervall = '3s'")).hint == "is `interval` meant?"
     assert refused("[daemon]\nxyz = 1").hint.startswith("the keys here are: state, socket")
-    assert refused(mirror("order = 'x'")).hint == 'write one of "listing", "oldest", "newest", "smallest", "largest"'
+    orders = '"auto", "listing", "spread", "oldest", "newest", "smallest", "largest"'
+    assert refused(mirror("order = 'x'")).hint == f"write one of {orders}"
     assert refused(mirror("concurrency = 'x'")).hint == 'write "auto" or a number'
 
 

@@ -23,8 +23,10 @@ from asynccopy.storage.oss.messages import (
     read_crc64,
 )
 from asynccopy.storage.oss.settings import OssSettings
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 
-LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023)
+LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023, apart=True)
 CREDENTIALS: Final = "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
 DIALECT: Final = Dialect(
     store="OSS",
@@ -60,9 +62,10 @@ class OssDestination(Bucket):
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
-        self._client = OssClient(bucket, settings, credentials, latency)
+        self._client = OssClient(bucket, settings, credentials, latency, pacing)
         super().__init__(
             self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities, self._client.store
         )

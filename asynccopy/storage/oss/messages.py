@@ -69,16 +69,18 @@ def read_completion(headers: Mapping[str, str], body: bytes, subject: str) -> Co
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
-_THROTTLED: Final = {
+_CROWDED: Final = {
     "ActiveRequestLimitExceeded",
     "CpuLimitExceeded",
     "DownloadTrafficRateLimitExceeded",
+    "UploadTrafficRateLimitExceeded",
+}
+_THROTTLED: Final = _CROWDED | {
     "MetaOperationQpsLimitExceeded",
     "PartitionQpsLimitted",  # so written by OSS
     "QpsLimitExceeded",
     "ServiceUnavailable",
     "TotalQpsLimitExceeded",
-    "UploadTrafficRateLimitExceeded",
 }
 EXPIRED: Final = {
     "InvalidAccessKeyId": "the access key is unknown",
@@ -144,14 +146,14 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
     if error.message:
         said = f"{said}: {error.message}"
     if error.code in _THROTTLED:
-        return Throttled(said, delay=_delay(headers))
+        return Throttled(said, delay=_delay(headers), crowded=error.code in _CROWDED)
     if error.endpoint and status == 403:
         return WrongServer(said, hint=f"set the endpoint to {error.endpoint}")
     if error.code == "InvalidArgument" and "signing" in error.message:
         return WrongServer(said, hint="check the bucket's region: OSS_REGION")
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said, hint=_HINTS.get(error.code))
-    return by_status(status, said, delay=_delay(headers), moved="check endpoint and region")
+    return by_status(status, said, told=bool(body), delay=_delay(headers), moved="check endpoint and region")
 
 
 def _delay(headers: Mapping[str, str]) -> float | None:

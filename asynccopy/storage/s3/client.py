@@ -14,6 +14,8 @@ from asynccopy.storage.dialect import Query, store_name
 from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import PartBody, Reader
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import CRC32C_HEADER, object_crc32c, refusal
@@ -38,7 +40,8 @@ LONG_HASH: Final = 1 << 20
 class S3Client(BucketClient):
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
-    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock.
+    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock. What is
+    throttled is sent again in its turn, but for a body that is pulled: that raises Throttled.
     """
 
     scheme = "s3"
@@ -49,9 +52,11 @@ class S3Client(BucketClient):
         settings: S3Settings,
         credentials: CredentialChain | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         self.address = Address.of(bucket, settings)
         super().__init__(bucket, self.address.origin, settings.connections, latency)
+        self._pacing = pacing(self.origin)
         self._sign_payload = settings.sign_payload
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
@@ -68,6 +73,17 @@ class S3Client(BucketClient):
         patience: float | None = None,
     ) -> Response:
         """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
+        return await self._pacing.again(self._request, method, key, query, headers, body, patience)
+
+    async def _request(
+        self,
+        method: str,
+        key: str | None,
+        query: Query,
+        headers: Headers,
+        body: bytes | memoryview,
+        patience: float | None,
+    ) -> Response:
         payload = UNSIGNED
         if self._sign_payload:
             digest = await asyncio.to_thread(sha256, body) if len(body) > LONG_HASH else sha256(body)
@@ -95,6 +111,9 @@ class S3Client(BucketClient):
 
     async def upload(self, key: str, query: Query, size: int, body: PartBody, *, trailer: bool) -> Response:
         """PUT ``size`` bytes as they are pulled, with ``trailer`` followed by the CRC-32C that the body tells."""
+        return await self._pacing.once(self._upload, key, query, size, body, trailer)
+
+    async def _upload(self, key: str, query: Query, size: int, body: PartBody, trailer: bool) -> Response:
         if not trailer and not self._sign_payload:
             target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
             response = await self._door.upload(self.origin, "PUT", target, signature.headers, size, body)
@@ -122,6 +141,9 @@ class S3Client(BucketClient):
 
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
+        return await self._pacing.again(self._download, key, headers, length)
+
+    async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         target, signature = await self._sign("GET", key, (), headers, UNSIGNED)
         answer = await self._door.download(self.origin, "GET", target, [*headers, *signature.headers], length)
         return self._successful(answer, key) if isinstance(answer, Response) else answer

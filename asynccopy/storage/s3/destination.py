@@ -17,6 +17,8 @@ from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import plain_etag
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, UploadLimits
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import Md5Body
 from asynccopy.storage.s3.client import ABSENT, LONG_HASH, S3Client
 from asynccopy.storage.s3.credentials import CredentialChain
@@ -67,10 +69,11 @@ class S3Destination(Bucket):
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
-        self._client = S3Client(bucket, settings, credentials, latency)
+        self._client = S3Client(bucket, settings, credentials, latency, pacing)
         super().__init__(
             self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities, self._client.store
         )

@@ -79,7 +79,8 @@ def read_completion(body: bytes, subject: str) -> Completion:
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
-_THROTTLED: Final = {
+_CROWDED: Final = {"BandwidthLimitExceeded"}
+_THROTTLED: Final = _CROWDED | {
     "SlowDown",
     "SlowDownRead",
     "SlowDownWrite",
@@ -88,7 +89,6 @@ _THROTTLED: Final = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "RequestThrottled",
-    "BandwidthLimitExceeded",
     "TooManyRequests",
 }
 _CREDENTIALS: Final = {
@@ -158,7 +158,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
     if error.message:
         said = f"{said}: {error.message}"
     if error.code in _THROTTLED:
-        return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
+        return Throttled(said, delay=whole_seconds(headers.get("retry-after")), crowded=error.code in _CROWDED)
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said)
     if (hint := _HINTS.get(error.code)) is not None:
@@ -171,4 +171,4 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
         return NotThere(said, hint="create the bucket, or correct its name")
     there = headers.get("x-amz-bucket-region")
     moved = f"set the region to {there}" if there else "check endpoint, region, addressing"
-    return by_status(status, said, delay=whole_seconds(headers.get("retry-after")), moved=moved)
+    return by_status(status, said, told=bool(body), delay=whole_seconds(headers.get("retry-after")), moved=moved)
