@@ -16,8 +16,8 @@ from asynccopy.storage.documents import PreconditionFailed
 
 
 def by_status(status: int, said: str, *, told: bool, delay: float | None, moved: str) -> AsyncCopyError:
-    """``said``: the message. ``told``: the answer has a body. ``delay``: seconds that it asks for. ``moved``: what to do
-    about a redirect.
+    """``said``: the message. ``told``: the answer has a body. ``delay``: seconds that it asks for. ``moved``: what to
+    do about a redirect.
     """
     # The answer to a HEAD has no body that could tell; a 503 in other words is of a server that is down.
     if status == 429 or (status == 503 and not told):
