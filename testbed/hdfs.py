@@ -56,7 +56,8 @@ class Hdfs:
     """A cluster in ``directory``, which must not hold another one. Sizes in bytes, heaps in MiB.
 
     ``fast`` is for measuring throughput: larger heaps and the optimising compiler, in exchange for a slower start.
-    ``properties`` override ours, by Hadoop's names.
+    ``properties`` override ours, by Hadoop's names. ``tls``: what ssl-server.xml says, to serve TLS too, at
+    ``secure_url``.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Hdfs:
         fast: bool = False,
         namenode_heap: int | None = None,
         datanode_heap: int | None = None,
+        tls: Mapping[str, object] | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.configuration = self.directory / "conf"
@@ -92,6 +94,15 @@ class Hdfs:
         if fast:
             # Creating files waits for no disk; a NameNode killed then may forget what it acknowledged.
             hdfs["dfs.namenode.edits.noeditlogchannelflush"] = "true"
+        self._tls = tls
+        if tls is not None:
+            [https_port] = free_ports(1)
+            self.secure_url = f"swebhdfs://localhost:{https_port}"
+            hdfs |= {
+                "dfs.http.policy": "HTTP_AND_HTTPS",
+                "dfs.namenode.https-address": f"localhost:{https_port}",
+                "dfs.datanode.https.address": "127.0.0.1:0",
+            }
         for name, value in (properties or {}).items():
             (core if name.startswith(("fs.", "hadoop.", "ipc.", "io.")) else hdfs)[name] = value
         self._core, self._hdfs = core, hdfs
@@ -116,6 +127,8 @@ class Hdfs:
             raise ServerFailed("; ".join(reasons))
         (self.directory / "logs").mkdir(parents=True)
         hadoop.write_configuration(self.configuration, self._core, self._hdfs)
+        if self._tls is not None:
+            hadoop.write_resource(self.configuration / "ssl-server.xml", self._tls)
         try:
             for datanode in self.datanodes:  # they knock until the NameNode answers: three JVMs start at once
                 datanode.launch()

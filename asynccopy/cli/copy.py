@@ -24,7 +24,7 @@ from asynccopy.cli.options import (
 )
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.cli.running import run
-from asynccopy.errors import AsyncCopyError, Interrupted
+from asynccopy.errors import AsyncCopyError, Interrupted, NameRefused
 from asynccopy.executors.cores import default_processes, most_ranges
 from asynccopy.executors.recipe import Build, inline
 from asynccopy.journal import Journal
@@ -45,7 +45,11 @@ from asynccopy.storage.registry import Settings
     show_default=True,
     help="How each file is proven equal.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the paths that would be copied; write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be copied, and on stderr what cannot be; write nothing.",
+)
 @selection_options
 @click.option("--bandwidth", type=RATE, help="Read at most so fast, e.g. 200MiB/s.")
 @click.option(
@@ -114,7 +118,7 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         make_journal_directory(path)
         journal = await Journal.open(path, source=sides.source.url, destination=sides.destination.url)
         try:
-            with display.shown(progress, quiet=options["quiet"]):
+            with display.shown(progress, lambda: sides.stores.warning or progress.throttled, quiet=options["quiet"]):
                 await _mirror(options, selection, sides, journal, stop, progress).copy()
         finally:
             await journal.close()
@@ -123,12 +127,17 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
 async def _dry_run(
     options: dict[str, Any], selection: Selection, sides: Sides, stop: asyncio.Event, progress: Progress
 ) -> None:
-    """Print what would be copied. The listing goes into a copy of the journal, so the job's own stays as it is."""
+    """Print what would be copied, and what DESTINATION cannot hold.
+
+    The listing goes into a copy of the journal, so the job's own stays as it is.
+    """
     source, destination = sides.source.url, sides.destination.url
     path = journal_path(options["journal"], source, destination)
     async with scratch(path, source=source, destination=destination) as journal:
         async for status in _mirror(options, selection, sides, journal, stop, progress).plan():
             click.echo(printable(status.path))
+        for failure in await journal.failures(progress.failed_files, NameRefused.__name__):
+            click.echo(printable(f"cannot be copied: {failure.path}: {failure.message}"), err=True)
     if stop.is_set():
         raise Interrupted("stopped before everything was listed")
 

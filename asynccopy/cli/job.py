@@ -16,19 +16,23 @@ from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import Place, Settings, open_destination, open_source
+from asynccopy.storage.registry import Place, Settings, Stores, open_destination, open_source
 
 MAPPING: Final = "contents"
 """How source paths become keys: the contents of the source directory go below the destination prefix."""
 
 
 class Sides(Struct):
-    """Both ends of a job, open, and where they are, for a process that opens them itself."""
+    """Both ends of a job, open, and where they are, for a process that opens them itself.
+
+    ``stores``: what knows of those of them that throttle.
+    """
 
     source: Source
     destination: Destination
     source_place: Place
     destination_place: Place
+    stores: Stores
 
 
 @asynccontextmanager
@@ -36,10 +40,11 @@ async def open_sides(source: str, destination: str, config: Path | None, setting
     """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError."""
     names = None if config is None else load(config)
     source, reading_settings = resolve(source, names, settings)
-    reading = open_source(source, reading_settings)
+    stores = Stores()
+    reading = open_source(source, reading_settings, stores=stores)
     try:
         destination, writing_settings = resolve(destination, names, settings)
-        writing = open_destination(destination, writing_settings)
+        writing = open_destination(destination, writing_settings, stores=stores)
     except BaseException:
         await reading.aclose()
         raise
@@ -51,6 +56,7 @@ async def open_sides(source: str, destination: str, config: Path | None, setting
             writing,
             _place(source, reading.url, reading_settings),
             _place(destination, writing.url, writing_settings),
+            stores,
         )
     finally:
         try:

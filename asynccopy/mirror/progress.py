@@ -7,12 +7,14 @@ from time import monotonic
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError
+from asynccopy.errors import AsyncCopyError, Throttled
 
 KEPT_FAILURES = 1000
 KEPT_SLOWEST = 20
 LONG_DELAY = 1.0
 """Seconds before the next try from which on trouble is worth telling"""
+LATELY = 30.0
+"""Seconds for which it is worth telling that a store throttles"""
 
 
 class Failure(Struct, frozen=True):
@@ -51,6 +53,8 @@ class Progress:
         self.retries = 0
         self.renamed_files = 0
         """Copied inside the store: no byte of them was read"""
+        self.in_store_files = 0
+        """Of those copied: by the store itself"""
         self.open_files = 0
         """Left for the next pass, because they are still being written"""
         self.deleted_files = 0
@@ -60,6 +64,7 @@ class Progress:
         self.failures: list[Failure] = []
         """The first thousand; the journal has them all."""
         self._hindered: tuple[str, tuple[int, ...]] = ("", ())
+        self._throttled = (-LATELY, "")
 
     def took_off(self, path: str, length: int) -> None:
         self.in_flight[path] = Flight(length, monotonic())
@@ -81,9 +86,18 @@ class Progress:
             heapreplace(self.slowest, entry)
 
     def retried(self, error: AsyncCopyError, delay: float) -> None:
+        if isinstance(error, Throttled):  # its requests have their turn later: no trouble of any file
+            self._throttled = (monotonic(), error.message)
+            return
         self.retries += 1
         if delay >= LONG_DELAY:
             self._hindered = (error.message, self._marks())
+
+    @property
+    def throttled(self) -> str:
+        """What a store that throttles has said lately, "" where none does."""
+        when, message = self._throttled
+        return message if monotonic() - when < LATELY else ""
 
     @property
     def hindrance(self) -> str:
@@ -100,6 +114,7 @@ class Progress:
         self.copied_bytes += other.copied_bytes
         self.moved_bytes += other.moved_bytes
         self.renamed_files += other.renamed_files
+        self.in_store_files += other.in_store_files
         self.deleted_files += other.deleted_files
         self.verified += other.verified
         self.retries += other.retries

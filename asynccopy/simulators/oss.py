@@ -34,16 +34,18 @@ from asynccopy.simulators.oss_request import (
     source_of,
     tags,
 )
-from asynccopy.simulators.oss_throttle import Throttle, Throttled
 from asynccopy.simulators.oss_v4 import Credential, verify
 from asynccopy.simulators.s3_xml import page, parse_complete
 from asynccopy.simulators.server import Reply
 from asynccopy.simulators.sigv4 import S3Error
 from asynccopy.simulators.store import Body, Bucket, Place, StoredObject, Upload, joined_crc32c, joined_crc64
+from asynccopy.simulators.throttle import Throttle, Throttled
 
 ZONE = "localhost"
 KIB = 1 << 10
 GIB = 1 << 30
+TOO_MANY = ("TotalQpsLimitExceeded", "Max total qps limit is exceeded")
+TOO_MANY_THERE = ("PartitionQpsLimitted", "Partition qps limit is exceeded")
 
 
 class OssSimulator(ObjectServer[OssRequest]):
@@ -73,7 +75,7 @@ class OssSimulator(ObjectServer[OssRequest]):
         self.secret_key = secret_key
         self.region = region
         self.credentials = {access_key: Credential(secret_key)}
-        self.throttle = Throttle(per_second, per_prefix)
+        self.throttle = Throttle(per_second, per_prefix, TOO_MANY, TOO_MANY_THERE)
         self.complete_seconds = 0.0
         self._cnames = {"localhost": buckets[0]}
         self._ops = self._operations()

@@ -20,6 +20,9 @@ from asynccopy.simulators.s3_request import CRC32C, TYPE, Request, receive
 from asynccopy.simulators.server import PIECE, Reply
 from asynccopy.simulators.sigv4 import S3Error, verify
 from asynccopy.simulators.store import Body, Bucket, Place, StoredObject, Upload, base64_crc, joined_crc32c
+from asynccopy.simulators.throttle import Throttle
+
+SLOW_DOWN = ("SlowDown", "Please reduce your request rate.")
 
 
 class S3Simulator(ObjectServer[Request]):
@@ -36,16 +39,20 @@ class S3Simulator(ObjectServer[Request]):
         min_part: int = 5 * MIB,
         max_parts: int = 10_000,
         max_copy: int = 5 << 30,
+        per_second: int | None = None,
+        per_prefix: int | None = None,
         **keeping: Unpack[Keeping],
     ) -> None:
         """``weak``: a poor vendor that ignores checksum headers and the conditions of reads and copies, and makes a
         multipart ETag the MD5 of the whole. ``max_copy``: the most bytes that one copying request takes.
+        ``per_second``, ``per_prefix``: see ``Throttle``.
         """
         super().__init__(buckets, min_part=min_part, max_parts=max_parts, max_copy=max_copy, **keeping)
         self.access_key = access_key
         self.secret_key = secret_key
         self.region = region
         self._weak = weak
+        self.throttle = Throttle(per_second, per_prefix, SLOW_DOWN, SLOW_DOWN)
         self._ops = {
             "PutObject": self._put_object,
             "CopyObject": self._copy_object,
@@ -77,6 +84,7 @@ class S3Simulator(ObjectServer[Request]):
         http = request.http
         secrets = {self.access_key: self.secret_key}
         request.signature = verify(http.method, http.raw_path, http.headers, secrets, self.region, self._now())
+        self.throttle.admit(request.bucket_name, request.key, self._now())
 
     def _check_key(self, key: str) -> None:
         if len(key.encode("utf-8", "surrogateescape")) > 1024:

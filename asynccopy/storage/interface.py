@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from asynccopy.errors import NameRefused
 from asynccopy.model import (
     GIB,
     MIB,
@@ -19,12 +20,20 @@ from asynccopy.model import (
     Change,
     FileChecksum,
     FileStatus,
+    FileVersion,
     ListPage,
     ObjectMeta,
     ObjectPage,
+    Part,
     PartReceipt,
     PartReply,
 )
+
+
+class KeysRefused(NameRefused):
+    """Objects of a source have keys that no path can be. All else of their directory has been listed."""
+
+    default_hint = "an empty component, . or .., or bytes under a key that ends in /: rename such objects"
 
 
 class Reader(Protocol):
@@ -71,7 +80,8 @@ class Source(Protocol):
         ...
 
     async def list(self, path: str, after: str = "") -> ListPage:
-        """One page of a directory's entries, following the cursor ``after``. Raises NotFound, PermissionDenied.
+        """One page of a directory's entries, following the cursor ``after``. Raises NotFound, PermissionDenied,
+        KeysRefused (instead of a last page without entries).
 
         Every name comes once; the order is the source's own. An entry that was there from the first page to the last
         is in one of them.
@@ -92,7 +102,9 @@ class Source(Protocol):
         ...
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:
-        """The real lengths of the file's blocks, None where the source has no blocks."""
+        """The real lengths of the file's blocks, None where the source has no blocks, or where what it stores in them,
+        and takes its checksum of, is not the file's bytes in a row (erasure-coded, encrypted).
+        """
         ...
 
     async def is_open(self, path: str) -> bool:
@@ -102,6 +114,11 @@ class Source(Protocol):
     @property
     def snapshots(self) -> Snapshots | None:
         """The snapshots of the root, None where this kind of source has none."""
+        ...
+
+    @property
+    def originals(self) -> Originals | None:
+        """The objects that its files are, None where they are none."""
         ...
 
     async def aclose(self) -> None:
@@ -136,13 +153,61 @@ class Snapshots(Protocol):
         ...
 
 
+class Original(Struct, frozen=True):
+    """An object that its store is to copy, as it was when it was looked up."""
+
+    bucket: str
+    meta: ObjectMeta
+
+
+class Originals(Protocol):
+    """The objects that a Source's files are: what a Destination in the same store copies without reading."""
+
+    store: str
+    """Which store, and who we are there: one request copies between two sides that have this in common."""
+
+    async def original(self, path: str, version: FileVersion) -> Original:
+        """The object of a file now. Raises NotFound, SourceChanged (it is not this version)."""
+        ...
+
+
+class StoreCopies(Protocol):
+    """Copies into a Destination from any bucket of its store, on the condition that the original has its ETag still.
+
+    Whether the store heeds that is not asked: who copies compares checksums. ``whole``, ``part`` and ``complete`` raise
+    NotFound when the original is not, or no longer, that object, and what a refusal to copy means.
+    """
+
+    store: str
+    """As of Originals."""
+    most: int
+    """Bytes that one request copies."""
+
+    async def whole(self, original: Original, to: str) -> ObjectMeta:
+        """Copy an object of 1 to ``most`` bytes by one request, and return what the store says the new one is."""
+        ...
+
+    async def begin(self, to: str) -> str:
+        """Begin an upload for copied parts alone, and return its id."""
+        ...
+
+    async def part(self, original: Original, to: str, upload_id: str, part: Part) -> PartReceipt:
+        """Have a part copied. The receipt tells no checksum of it."""
+        ...
+
+    async def complete(self, to: str, upload_id: str, parts: Sequence[PartReceipt]) -> ObjectMeta:
+        """Publish the object from its parts. Raises UploadGone; a lost reply is an error here."""
+        ...
+
+
 class UploadLimits(Struct, frozen=True):
-    """What a store can take; bytes."""
+    """What a store can take; bytes. ``apart``: of keys that lie side by side it takes fewer requests than of others."""
 
     min_part: int = 5 * MIB
     max_part: int = 5 * GIB
     max_parts: int = 10_000
     max_key: int = 1024
+    apart: bool = False
 
 
 class Capabilities(Struct, frozen=True):
@@ -174,6 +239,10 @@ class Destination(Protocol):
 
         Raises Unreachable, CredentialsRefused, WrongServer, NotThere (no such bucket).
         """
+        ...
+
+    def check_key(self, key: str) -> None:
+        """Raises NameRefused for a key that is known to be refused, before anything is asked or sent."""
         ...
 
     async def put(
@@ -241,6 +310,11 @@ class Destination(Protocol):
 
         Raises NotFound when ``key`` is not, or no longer, the object of this ETag: nothing is written then.
         """
+        ...
+
+    @property
+    def copies(self) -> StoreCopies | None:
+        """Copies from other buckets of the same store, None where there is no such thing."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -11,20 +11,32 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from asynccopy.errors import AsyncCopyError, Transient
+from asynccopy.errors import AsyncCopyError, Throttled, Transient
 from asynccopy.model import (
     ByteRange,
     Change,
     FileChecksum,
     FileStatus,
+    FileVersion,
     ListPage,
     ObjectMeta,
     ObjectPage,
+    Part,
     PartReceipt,
     PartReply,
 )
 from asynccopy.retry import RetryPolicy
-from asynccopy.storage.interface import Capabilities, Destination, PartBody, Reader, Snapshots, Source
+from asynccopy.storage.interface import (
+    Capabilities,
+    Destination,
+    Original,
+    Originals,
+    PartBody,
+    Reader,
+    Snapshots,
+    Source,
+    StoreCopies,
+)
 
 T = TypeVar("T")
 Noticed = Callable[[AsyncCopyError, float], None]
@@ -47,7 +59,15 @@ class Trouble:
         self._since = 0.0
 
     async def wait(self, error: AsyncCopyError) -> None:
-        """Sleep until the next try, or raise the error when it is time to give up."""
+        """Sleep until the next try, or raise the error when it is time to give up.
+
+        A store that throttles takes nothing off attempts and patience: the file is well, and will have its turn.
+        """
+        if isinstance(error, Throttled):
+            pause = self._policy.pause(error)
+            self._noticed(error, pause)
+            await asyncio.sleep(pause)
+            return
         now = asyncio.get_running_loop().time()
         if self._attempt == 0:
             self._since = now
@@ -114,8 +134,25 @@ class RetryingSource(_Retrying):
         snapshots = self._source.snapshots
         return None if snapshots is None else RetryingSnapshots(snapshots, self._policy, self._noticed)
 
+    @property
+    def originals(self) -> Originals | None:
+        originals = self._source.originals
+        return None if originals is None else RetryingOriginals(originals, self._policy, self._noticed)
+
     async def aclose(self) -> None:
         await self._source.aclose()
+
+
+class RetryingOriginals(_Retrying):
+    """Originals that are looked up again."""
+
+    def __init__(self, originals: Originals, policy: RetryPolicy, noticed: Noticed) -> None:
+        super().__init__(policy, noticed)
+        self._originals = originals
+        self.store = originals.store
+
+    async def original(self, path: str, version: FileVersion) -> Original:
+        return await self._again(lambda: self._originals.original(path, version))
 
 
 class RetryingSnapshots(_Retrying):
@@ -209,6 +246,9 @@ class RetryingDestination(_Retrying):
     async def check(self) -> Capabilities:
         return await self._destination.check()
 
+    def check_key(self, key: str) -> None:
+        self._destination.check_key(key)
+
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
     ) -> ObjectMeta:
@@ -253,8 +293,35 @@ class RetryingDestination(_Retrying):
     async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
         return await self._again(lambda: self._destination.copy(key, to, size, etag))
 
+    @property
+    def copies(self) -> StoreCopies | None:
+        copies = self._destination.copies
+        return None if copies is None else RetryingCopies(copies, self._policy, self._noticed)
+
     async def delete(self, key: str) -> None:
         await self._again(lambda: self._destination.delete(key))
 
     async def aclose(self) -> None:
         await self._destination.aclose()
+
+
+class RetryingCopies(_Retrying):
+    """Copies inside a store that are asked for again, but for the ways into and out of an upload."""
+
+    def __init__(self, copies: StoreCopies, policy: RetryPolicy, noticed: Noticed) -> None:
+        super().__init__(policy, noticed)
+        self._copies = copies
+        self.store = copies.store
+        self.most = copies.most
+
+    async def whole(self, original: Original, to: str) -> ObjectMeta:
+        return await self._again(lambda: self._copies.whole(original, to))
+
+    async def begin(self, to: str) -> str:
+        return await self._copies.begin(to)
+
+    async def part(self, original: Original, to: str, upload_id: str, part: Part) -> PartReceipt:
+        return await self._again(lambda: self._copies.part(original, to, upload_id, part))
+
+    async def complete(self, to: str, upload_id: str, parts: Sequence[PartReceipt]) -> ObjectMeta:
+        return await self._copies.complete(to, upload_id, parts)

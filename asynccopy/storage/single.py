@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
-from asynccopy.storage.interface import Reader, Source
+from asynccopy.model import ByteRange, FileChecksum, FileStatus, FileVersion, ListPage
+from asynccopy.storage.interface import Original, Originals, Reader, Source
 
 
 class SingleFile:
@@ -43,8 +43,22 @@ class SingleFile:
     def snapshots(self) -> None:
         return None
 
+    @property
+    def originals(self) -> Originals | None:
+        originals = self._source.originals
+        return None if originals is None else _SingleOriginal(originals)
+
     async def aclose(self) -> None:
         await self._source.aclose()
+
+
+class _SingleOriginal:
+    def __init__(self, originals: Originals) -> None:
+        self._originals = originals
+        self.store = originals.store
+
+    async def original(self, path: str, version: FileVersion) -> Original:
+        return await self._originals.original("", version)
 
 
 def _renamed(status: FileStatus, path: str) -> FileStatus:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,7 +18,6 @@ from asynccopy.errors import (
     ChecksumMismatch,
     FileError,
     Interrupted,
-    NameRefused,
     UploadGone,
     root_cause,
 )
@@ -28,7 +27,9 @@ from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Destination, Reader, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
+from asynccopy.transfer.in_store import InStore
 from asynccopy.transfer.parts import SMALL, cut, part_size
+from asynccopy.transfer.uploads import PartLog, Uploads
 from asynccopy.transfer.verify import Prover
 
 SPARE = 64 * 1024
@@ -41,29 +42,14 @@ name.
 """
 
 
-class PartLog(Protocol):
-    """Where one file's finished parts are remembered. A method returns only when its effect would survive a crash."""
-
-    async def upload(self) -> OpenUpload | None:
-        """The upload that was begun for this file, for whichever version, with its finished parts in any order."""
-        ...
-
-    async def begin_upload(self, upload: OpenUpload) -> None:
-        """Note an upload. ``upload_id`` "" notes the intent: the store may or may not have created one."""
-        ...
-
-    async def part_done(self, receipt: PartReceipt) -> None: ...
-
-    async def drop_upload(self) -> None:
-        """Forget the upload and its parts."""
-        ...
-
-
 class Copied(Struct, frozen=True):
-    """What copying a file came to. ``resumed_parts``: parts that an earlier run had sent."""
+    """What copying a file came to. ``resumed_parts``: parts that an earlier run had sent. ``in_store``: no byte of it
+    passed through us, but to prove it.
+    """
 
     evidence: Evidence
     resumed_parts: int = 0
+    in_store: bool = False
 
 
 class Copier:
@@ -88,6 +74,17 @@ class Copier:
         stop: asyncio.Event,
         preserving: bool = False,
     ) -> None:
+        self._uploads = Uploads(destination, policy, noticed)
+        self._in_store = InStore(
+            source,
+            destination,
+            prover,
+            budget=budget,
+            policy=policy,
+            noticed=noticed,
+            moved=moved,
+            stop=stop,
+        )
         self._source = source
         self._destination = destination
         self._prover = prover
@@ -107,33 +104,27 @@ class Copier:
         before all parts were sent), and what the sides raise.
         """
         key = self._destination.prefix + status.path
-        self._check_name(key)
+        self._destination.check_key(key)
         for start in range(1, FRESH_STARTS + 1):
             try:
+                if (evidence := await self._in_store.copy(status, key, log)) is not None:
+                    return Copied(evidence, in_store=True)
                 if self._preserving and status.attributes is None:
                     now = await self._source.status(status.path.rstrip("/"))
                     status = replace(status, attributes=now.attributes)
                 if status.length <= SMALL:
-                    await self._forget(key, await log.upload(), log)
+                    await self._uploads.forget(key, await log.upload(), log)
                     return Copied(await self._small(status, key))
                 return await self._large(status, key, log)
             except (ChecksumMismatch, UploadGone) as error:
-                await self._forget(key, await log.upload(), log)
+                await self._uploads.forget(key, await log.upload(), log)
                 if start == FRESH_STARTS:
                     raise
                 self._noticed(error, 0.0)
             except FileError:
-                await self._forget(key, await log.upload(), log)  # nobody would finish it
+                await self._uploads.forget(key, await log.upload(), log)  # nobody would finish it
                 raise
         raise AssertionError("the last start returns or raises")
-
-    def _check_name(self, key: str) -> None:
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError:
-            raise NameRefused(f"{key!r}: not valid Unicode") from None
-        if size > self._destination.limits.max_key:
-            raise NameRefused(f"{key}: the key has {size} bytes, the store takes {self._destination.limits.max_key}")
 
     # --- small files ---------------------------------------------------------------------------------------------
 
@@ -203,29 +194,12 @@ class Copier:
     async def _open_upload(self, status: FileStatus, key: str, log: PartLog) -> OpenUpload:
         """The upload to go on with: the one begun for this very version, else a new one."""
         upload = await log.upload()
-        if upload is not None and upload.upload_id and upload.version == status.version:
+        if upload is not None and upload.upload_id and upload.part_size and upload.version == status.version:
             return upload
-        await self._forget(key, upload, log)
+        await self._uploads.forget(key, upload, log)
         size = part_size(status.length, status.block_size, self._destination.limits, self._wanted_part_size)
         intent = OpenUpload("", size, status.version)
-        trouble = Trouble(self._policy, self._noticed)
-        while True:
-            await log.begin_upload(intent)
-            try:
-                upload = OpenUpload(await self._destination.create_upload(key, status), size, status.version)
-            except AsyncCopyError as error:
-                await trouble.wait(error)
-                await self._forget(key, intent, log)  # the reply may be lost, and the upload be there
-            else:
-                await log.begin_upload(upload)
-                return upload
-
-    async def _forget(self, key: str, upload: OpenUpload | None, log: PartLog) -> None:
-        """Abort an upload that nobody will finish. Where only the intent is known, the store is asked for it."""
-        if upload is None:
-            return
-        await abort(self._destination, key, upload.upload_id)
-        await log.drop_upload()
+        return await self._uploads.begin(key, intent, log, lambda key: self._destination.create_upload(key, status))
 
     async def _send(
         self,
@@ -289,13 +263,3 @@ class _Digesting:
 
     def close(self) -> None:
         self._reader.close()
-
-
-async def abort(destination: Destination, key: str, upload_id: str) -> None:
-    """Abort an upload; where only the intent is known (``upload_id`` ""), all of this very key that the store has."""
-    if upload_id:
-        await destination.abort_upload(key, upload_id)
-        return
-    for found, found_id in await destination.list_uploads(key):
-        if found == key:
-            await destination.abort_upload(key, found_id)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from asynccopy.errors import AsyncCopyError, ChecksumMismatch, Refused, SourceChanged, Transient, UploadGone
 from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt, etag_with_crc64
@@ -14,6 +15,11 @@ from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.crc import crc32c
 from asynccopy.transfer.digests import CRC64, Layout, PartDigests, file_checksum, joined_crc32c
+
+_WHOLE = ("CRC32C", "CRC64")
+"""Checksums of a file's bytes in a row, whatever blocks they lie in."""
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+"""An ETag that is one, of an object that was put at once."""
 
 
 class Prover:
@@ -54,8 +60,11 @@ class Prover:
 
     # --- source --------------------------------------------------------------------------------------------------
 
-    async def prove_source(self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None) -> str:
-        """The source's checksum of the file that was read, "" where it has none or none is wanted.
+    async def prove_source(
+        self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None
+    ) -> str | None:
+        """The source's checksum of the file that was read, "" where it has none or none is wanted, None where it is of
+        something else than the bytes that are read (an erasure-coded or encrypted file).
 
         The checksum, asked for after the last byte was read, is of what the file holds then. Of a file that one
         range brought, it proves that nothing was replaced, appended or cut meanwhile, and the version need not be
@@ -76,16 +85,24 @@ class Prover:
             raise SourceChanged(f"{status.path}: changed while it was being copied")
         if theirs is None:
             return ""
-        if not proven and not await self._equal_otherwise(status, receipts, layout, theirs):
+        lengths = () if proven else await self._block_lengths(status, theirs)
+        if lengths is None:
+            return None
+        if not proven and not await self._equal_otherwise(status, receipts, layout, theirs, lengths):
             raise ChecksumMismatch(
                 f"{status.path}: the bytes read do not have the checksum that the source keeps ({theirs})"
             )
         return str(theirs)
 
     async def _equal_otherwise(
-        self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None, theirs: FileChecksum
+        self,
+        status: FileStatus,
+        receipts: Sequence[PartReceipt],
+        layout: Layout | None,
+        theirs: FileChecksum,
+        lengths: Sequence[int],
     ) -> bool:
-        actual = await self._actual_layout(status, layout, theirs)
+        actual = self._actual_layout(status, layout, theirs, lengths)
         if actual == layout and (actual != CRC64 or all(receipt.blocks for receipt in receipts)):
             return False
         # The same bytes have another checksum when HDFS cuts them differently, and no CRC-64 was computed before the
@@ -94,11 +111,17 @@ class Prover:
         same = file_checksum([again], status.length, actual).value == theirs.value
         return same and again.crc32c == joined_crc32c(receipts)
 
-    async def _actual_layout(self, status: FileStatus, layout: Layout | None, theirs: FileChecksum) -> Layout | None:
+    async def _block_lengths(self, status: FileStatus, theirs: FileChecksum) -> Sequence[int] | None:
+        """Of the blocks that a checksum is made of; () of a checksum that knows none."""
+        return () if theirs.algorithm in _WHOLE else await self._source.block_lengths(status.path)
+
+    def _actual_layout(
+        self, status: FileStatus, layout: Layout | None, theirs: FileChecksum, lengths: Sequence[int]
+    ) -> Layout | None:
         """What the checksum is really made of: a CRC, or as HDFS cuts the file: chunk size and polynomial by its
         answer, blocks as they are (CONCAT makes unequal ones).
         """
-        if theirs.algorithm in ("CRC32C", "CRC64"):
+        if theirs.algorithm in _WHOLE:
             self._whole = CRC64 if theirs.algorithm == "CRC64" else None
             return self._whole
         actual = None if layout is None else layout.of(theirs)
@@ -108,8 +131,7 @@ class Prover:
                 hint="copy such files with --verify size",
             )
         self._chunking = (actual.bytes_per_crc, actual.crc)
-        lengths = await self._source.block_lengths(status.path)
-        if lengths is not None and any(length != actual.block_size for length in lengths[:-1]):
+        if any(length != actual.block_size for length in lengths[:-1]):
             actual = actual.with_blocks(lengths)
         return actual
 
@@ -136,6 +158,43 @@ class Prover:
         read = await self._digest_source(status, layout)
         await self.prove_source(status, [read], layout)
         return await self._holds(meta, [read])
+
+    # --- copies inside a store ---------------------------------------------------------------------------------------
+
+    def comparable(self, original: ObjectMeta) -> bool:
+        """Whether a copy that its store makes of an object could be proven without reading the object."""
+        told = original.checksum or _MD5.fullmatch(original.etag)
+        return self._verify != "checksum" or bool(told)
+
+    async def same(self, original: ObjectMeta, meta: ObjectMeta) -> bool | None:
+        """Whether an object has the checksum of another one, None where they tell none that could be compared. Read is
+        only an object of no CRC whose original has one: made of parts that the store has copied.
+        """
+        if original.crc64 is not None and meta.crc64 is not None:
+            return original.crc64 == meta.crc64
+        if original.crc32c is not None:
+            return original.size == meta.size and original.crc32c == await self._object_crc(meta)
+        # Encrypted objects have other ETags: of the same bytes, too.
+        return True if _MD5.fullmatch(original.etag) and original.etag == meta.etag else None
+
+    async def prove_copy(self, original: ObjectMeta, meta: ObjectMeta) -> Evidence | None:
+        """The evidence that the store's copy of an object has its bytes, None where nothing can be compared. A copy
+        that has others is removed: ChecksumMismatch.
+        """
+        if self._verify == "none":
+            return Evidence("none", etag=meta.etag)
+        if meta.size != original.size:
+            await self._refuse(meta.key, f"has {meta.size} bytes instead of {original.size}")
+        if self._verify == "size":
+            return Evidence("size", etag=meta.etag)
+        same = await self.same(original, meta)
+        if same is None:
+            return None
+        if not same:
+            await self._refuse(meta.key, "does not have the bytes that were to be copied")
+        read = original.crc64 is None and original.crc32c is not None and meta.crc32c is None
+        checksum = original.checksum or f"MD5:{original.etag}"
+        return Evidence("read-back" if read else "in-store", checksum, checksum, meta.etag)
 
     # --- destination ---------------------------------------------------------------------------------------------
 
@@ -171,7 +230,7 @@ class Prover:
                 await trouble.wait(error)
 
     async def prove_object(
-        self, meta: ObjectMeta, size: int, crc: int, source: str, *, parts: Sequence[PartReceipt] = ()
+        self, meta: ObjectMeta, size: int, crc: int, source: str | None, *, parts: Sequence[PartReceipt] = ()
     ) -> Evidence:
         """The evidence that the object has our bytes. An object that has others is removed: ChecksumMismatch.
 
@@ -184,19 +243,20 @@ class Prover:
             await self._refuse(meta.key, f"has {meta.size} bytes instead of {size}")
         if self._verify == "size":
             return Evidence("size", etag=meta.etag)
+        stream, source = ("stream" if source is None else ""), source or ""
         if meta.file_checksum is not None and str(meta.file_checksum) == source:
             return Evidence("checksum", source, source, meta.etag)
         if meta.crc64 is not None:
             if parts and not await self._holds(meta, parts):
                 await self._refuse(meta.key, "does not have the bytes that were sent")
-            return Evidence("checksum", source, meta.checksum, meta.etag)
+            return Evidence(stream or "checksum", source, meta.checksum, meta.etag)
         method = "checksum"
         if meta.crc32c is None and (parts or self._capabilities.checksum != "MD5"):
             method = "read-back"
         found = await self._object_crc(meta) if method == "read-back" or meta.crc32c is not None else crc
         if found != crc:
             await self._refuse(meta.key, "does not have the bytes that were sent")
-        return Evidence(method, source, f"CRC32C:{crc:08x}", meta.etag)
+        return Evidence(stream or method, source, f"CRC32C:{crc:08x}", meta.etag)
 
     async def _holds(self, meta: ObjectMeta, parts: Sequence[PartReceipt]) -> bool:
         """Whether an object is made of exactly these parts, ascending."""

@@ -266,7 +266,7 @@ async def test_an_empty_range_is_not_asked_for(store: Store, destination: S3Dest
 async def test_throttled_with_a_wish(store: Store, destination: S3Destination) -> None:
     store.refuse(503, "SlowDown", retry_after="3")
     with pytest.raises(Throttled) as caught:
-        await destination.delete("k")
+        await destination.upload_part("k", "u", 1, len(BODY), Body(BODY))
     assert caught.value.delay == 3.0
 
 

@@ -179,10 +179,30 @@ def test_an_address_may_be_what_the_browser_shows(url: str, address: str) -> Non
         assert endpoint.location("/a") == f"{address}/a"
 
 
+@pytest.mark.parametrize(
+    "entry", ["dn1", "DN1.example.", "*.dn.example:9864", "10.1.2.3", "10.0.0.0/8", "2001:db8::/32", "[2001:db8::5]:80"]
+)
+def test_where_redirects_may_lead(entry: str) -> None:
+    settings = read(f'{HDFS}url = "http://nn"\nredirects = ["{entry}"]').endpoint("dc1").settings
+    assert settings == {"cluster": Cluster(servers=("webhdfs://nn",), redirects=(entry,))}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("", "*", "*.", "http://dn1", "user@dn1", "dn1:0", "dn1:65536", "dn1:x", "10.1.2.3/8", "10.1.2", "[::1"),
+        *("2852039166", "a b", "dn*.example", "10.0.0.0/33"),
+    ],
+)
+def test_where_no_redirect_can_lead(entry: str) -> None:
+    with pytest.raises(UsageError, match=r"\[endpoints.dc1\].*redirects"):
+        read(f'{HDFS}url = "http://nn"\nredirects = ["{entry}"]')
+
+
 def test_an_unknown_endpoint_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no \[endpoints.dc9\]") as caught:
         load(EXAMPLE).endpoint("dc9")
-    assert caught.value.hint.endswith("dc1, dc2, lake")
+    assert caught.value.hint.endswith("dc1, dc2, lake, secure")
 
 
 HDFS = '[endpoints.dc1]\ntype = "webhdfs"\n'
@@ -271,7 +291,8 @@ def test_what_is_wrong_is_named_with_file_and_key(text: str, says: str) -> None:
 def test_hints_say_what_would_be_right() -> None:
     assert refused(mirror("intervall = '3s'")).hint == "is `interval` meant?"
     assert refused("[daemon]\nxyz = 1").hint.startswith("the keys here are: state, socket")
-    assert refused(mirror("order = 'x'")).hint == 'write one of "listing", "oldest", "newest", "smallest", "largest"'
+    orders = '"auto", "listing", "spread", "oldest", "newest", "smallest", "largest"'
+    assert refused(mirror("order = 'x'")).hint == f"write one of {orders}"
     assert refused(mirror("concurrency = 'x'")).hint == 'write "auto" or a number'
 
 

@@ -251,3 +251,16 @@ def test_a_long_message_is_cut_and_stays_on_one_line() -> None:
     error = refusal(400, {}, _error("Odd", "line\n\x85two " + "x" * 5000), "s")
     assert len(str(error)) < 300
     assert str(error).isprintable()
+
+
+def test_a_503_in_a_load_balancer_s_words_is_a_server_that_is_down() -> None:
+    assert isinstance(refusal(503, {}, b"<html><body>no server is available</body></html>", "s"), ServerTrouble)
+
+
+def test_too_much_at_once_is_told_from_too_often() -> None:
+    crowded = {}
+    for code in ("SlowDown", "BandwidthLimitExceeded"):
+        error = refusal(503, {}, f"<Error><Code>{code}</Code></Error>".encode(), "s")
+        assert isinstance(error, Throttled)
+        crowded[code] = error.crowded
+    assert crowded == {"SlowDown": False, "BandwidthLimitExceeded": True}

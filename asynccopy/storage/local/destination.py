@@ -88,6 +88,9 @@ class LocalDestination:
                 hint="choose a destination that is case-sensitive and leaves Unicode names as they are",
             )
 
+    def check_key(self, key: str) -> None:
+        key_path(key)
+
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
     ) -> ObjectMeta:
@@ -232,6 +235,10 @@ class LocalDestination:
         except OSError:
             self._must_be(key, size, etag)  # cut or removed meanwhile
             raise
+
+    @property
+    def copies(self) -> None:
+        return None
 
     async def delete(self, key: str) -> None:
         with told(key, WRITING):

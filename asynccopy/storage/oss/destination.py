@@ -24,8 +24,10 @@ from asynccopy.storage.oss.messages import (
     write_completion,
 )
 from asynccopy.storage.oss.settings import OssSettings
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 
-LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023)
+LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023, apart=True)
 CREDENTIALS: Final = "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
 DIALECT: Final = Dialect(
     store="OSS",
@@ -39,6 +41,8 @@ DIALECT: Final = Dialect(
     reading="oss:ListObjects",
     writing="oss:PutObject and oss:AbortMultipartUpload",
 )
+ANEW: Final = [("x-oss-metadata-directive", "REPLACE"), ("x-oss-tagging-directive", "Replace")]
+"""A copy's metadata and tags are to be what the request says, not what the original has."""
 PROBE: Final = b"asynccopy asks what this store can do"
 
 
@@ -58,11 +62,13 @@ class OssDestination(Bucket):
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
-        self._client = OssClient(bucket, settings, credentials, latency)
+        self._client = OssClient(bucket, settings, credentials, latency, pacing)
         self._objects = settings.objects
-        super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities)
+        self.publishing = settings.objects.condition
+        super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities, self._client.store)
 
     async def _probe(self, key: str) -> Capabilities:
         """Does it tell the CRC-64 of a part?"""
@@ -98,8 +104,11 @@ class OssDestination(Bucket):
     async def head(self, key: str) -> ObjectMeta | None:
         return await self._client.head(key)
 
-    async def _copying(self, *, parts: bool) -> Headers:
-        return self._objects.kept if parts else [*self._objects.kept, *self._objects.condition]
+    async def copying(self, *, parts: bool) -> Headers:
+        described = self._objects.described
+        if parts:
+            return [*self._objects.kept, *described]
+        return [*self._objects.kept, *self._objects.condition, *(ANEW if described else ()), *described]
 
     async def _ours(self, key: str, size: int, sent: int | None, error: AlreadyThere) -> ObjectMeta:
         """The object that must not be overwritten, if it has these bytes: the reply to an earlier try may be lost."""

@@ -90,16 +90,18 @@ def read_completion(headers: Mapping[str, str], body: bytes, subject: str) -> Co
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
-_THROTTLED: Final = {
+_CROWDED: Final = {
     "ActiveRequestLimitExceeded",
     "CpuLimitExceeded",
     "DownloadTrafficRateLimitExceeded",
+    "UploadTrafficRateLimitExceeded",
+}
+_THROTTLED: Final = _CROWDED | {
     "MetaOperationQpsLimitExceeded",
     "PartitionQpsLimitted",  # so written by OSS
     "QpsLimitExceeded",
     "ServiceUnavailable",
     "TotalQpsLimitExceeded",
-    "UploadTrafficRateLimitExceeded",
 }
 EXPIRED: Final = {
     "InvalidAccessKeyId": "the access key is unknown",
@@ -165,18 +167,19 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
     if error.message:
         said = f"{said}: {error.message}"
     if error.code in _THROTTLED:
-        return Throttled(said, delay=_delay(headers))
+        return Throttled(said, delay=_delay(headers), crowded=error.code in _CROWDED)
     if error.endpoint and status == 403:
         return WrongServer(said, hint=f"set the endpoint to {error.endpoint}")
     if error.code == "InvalidArgument" and "signing" in error.message:
         return WrongServer(said, hint="check the bucket's region: OSS_REGION")
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said, hint=_HINTS.get(error.code))
-    return _by_status(status, headers, said)
+    return _by_status(status, headers, said, told=bool(body))
 
 
-def _by_status(status: int, headers: Mapping[str, str], said: str) -> AsyncCopyError:
-    if status in (429, 503):
+def _by_status(status: int, headers: Mapping[str, str], said: str, *, told: bool) -> AsyncCopyError:
+    # The answer to a HEAD has no body that could tell; a 503 in other words is of a server that is down.
+    if status == 429 or (status == 503 and not told):
         return Throttled(said, delay=_delay(headers))
     if status == 408 or (status >= 500 and status != 501) or status < 300:  # an error inside a success
         return ServerTrouble(said)

@@ -9,15 +9,16 @@ from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.dialect import Clock, Query
+from asynccopy.storage.dialect import Clock, Query, store_name
 from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, shown
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import PartBody, Reader
+from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import CRC32C_HEADER, object_crc32c, refusal
-from asynccopy.storage.s3.settings import Address, S3Settings
+from asynccopy.storage.s3.settings import Address, S3Settings, place
 from asynccopy.storage.s3.signing import (
     SIGNED_CHUNKS,
     SIGNED_CHUNKS_TRAILER,
@@ -29,6 +30,7 @@ from asynccopy.storage.s3.signing import (
     encode_query,
 )
 from asynccopy.storage.signing import encode_path
+from asynccopy.storage.tls import context
 
 LONG_HASH: Final = 1 << 20
 """Bytes from which hashing goes to a thread: more would hold the event loop for over a millisecond."""
@@ -37,7 +39,8 @@ LONG_HASH: Final = 1 << 20
 class S3Client:
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
-    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock.
+    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock. What is
+    throttled is sent again in its turn, but for a body that is pulled: that raises Throttled.
     """
 
     def __init__(
@@ -46,14 +49,18 @@ class S3Client:
         settings: S3Settings,
         credentials: CredentialChain | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         self.bucket = bucket
         self.address = Address.of(bucket, settings)
+        self._pacing = pacing(self.address.origin)
         self._sign_payload = settings.sign_payload
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
+        self.store = store_name(place(settings), self._credentials.environ, ("AWS_",))
         # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
-        self._door = HttpDoor(connections=settings.connections, reset=True)
+        tls = None if settings.ca_file is None else context(settings.ca_file)
+        self._door = HttpDoor(connections=settings.connections, reset=True, tls=tls)
         self._door.observe = latency
         self._clock = Clock()
 
@@ -76,6 +83,17 @@ class S3Client:
         patience: float | None = None,
     ) -> Response:
         """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
+        return await self._pacing.again(self._request, method, key, query, headers, body, patience)
+
+    async def _request(
+        self,
+        method: str,
+        key: str | None,
+        query: Query,
+        headers: Headers,
+        body: bytes | memoryview,
+        patience: float | None,
+    ) -> Response:
         payload = UNSIGNED
         if self._sign_payload:
             digest = await asyncio.to_thread(sha256, body) if len(body) > LONG_HASH else sha256(body)
@@ -98,6 +116,9 @@ class S3Client:
 
     async def upload(self, key: str, query: Query, size: int, body: PartBody, *, trailer: bool) -> Response:
         """PUT ``size`` bytes as they are pulled, with ``trailer`` followed by the CRC-32C that the body tells."""
+        return await self._pacing.once(self._upload, key, query, size, body, trailer)
+
+    async def _upload(self, key: str, query: Query, size: int, body: PartBody, trailer: bool) -> Response:
         if not trailer and not self._sign_payload:
             target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
             response = await self._door.upload(self.address.origin, "PUT", target, signature.headers, size, body)
@@ -127,6 +148,9 @@ class S3Client:
 
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
+        return await self._pacing.again(self._download, key, headers, length)
+
+    async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         target, signature = await self._sign("GET", key, (), headers, UNSIGNED)
         answer = await self._door.download(self.address.origin, "GET", target, [*headers, *signature.headers], length)
         return self._successful(answer, key) if isinstance(answer, Response) else answer

@@ -16,6 +16,8 @@ from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, UploadLimits
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import Md5Body
 from asynccopy.storage.s3.client import LONG_HASH, S3Client
 from asynccopy.storage.s3.credentials import CredentialChain
@@ -62,11 +64,12 @@ class S3Destination(Bucket):
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
-        self._client = S3Client(bucket, settings, credentials, latency)
-        super().__init__(self._client, DIALECT, prefix, limits, capabilities)
+        self._client = S3Client(bucket, settings, credentials, latency, pacing)
+        super().__init__(self._client, DIALECT, prefix, limits, capabilities, self._client.store)
 
     async def _probe(self, key: str) -> Capabilities:
         return await probe(self._client, key)
@@ -101,7 +104,7 @@ class S3Destination(Bucket):
     async def head(self, key: str) -> ObjectMeta | None:
         return await self._client.head(key)
 
-    async def _copying(self, *, parts: bool) -> Headers:
+    async def copying(self, *, parts: bool) -> Headers:
         """No checksum is declared of parts that are copied: stores tell different things of them (versitygw: the
         whole's)."""
         return [ALGORITHM] if not parts and (await self.capable()).checksum == "CRC32C" else ()

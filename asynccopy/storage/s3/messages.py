@@ -91,7 +91,8 @@ def read_completion(body: bytes, subject: str) -> Completion:
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
-_THROTTLED: Final = {
+_CROWDED: Final = {"BandwidthLimitExceeded"}
+_THROTTLED: Final = _CROWDED | {
     "SlowDown",
     "SlowDownRead",
     "SlowDownWrite",
@@ -100,7 +101,6 @@ _THROTTLED: Final = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "RequestThrottled",
-    "BandwidthLimitExceeded",
     "TooManyRequests",
 }
 _CREDENTIALS: Final = {
@@ -159,18 +159,19 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
     if error.message:
         said = f"{said}: {error.message}"
     if error.code in _THROTTLED:
-        return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
+        return Throttled(said, delay=whole_seconds(headers.get("retry-after")), crowded=error.code in _CROWDED)
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said)
     if error.code == "QuotaExceeded":
         return SideError(said, hint="raise the quota of the bucket or the user, or make room")
     if error.code == "NoSuchBucket":
         return NotThere(said, hint="create the bucket, or correct its name")
-    return _by_status(status, headers, said)
+    return _by_status(status, headers, said, told=bool(body))
 
 
-def _by_status(status: int, headers: Mapping[str, str], said: str) -> AsyncCopyError:
-    if status in (429, 503):
+def _by_status(status: int, headers: Mapping[str, str], said: str, *, told: bool) -> AsyncCopyError:
+    # The answer to a HEAD has no body that could tell; a 503 in other words is of a server that is down.
+    if status == 429 or (status == 503 and not told):
         return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
     if status == 408 or (status >= 500 and status != 501) or status < 300:  # an error inside a success
         return ServerTrouble(said)

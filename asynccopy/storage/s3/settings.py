@@ -27,6 +27,7 @@ class S3Settings(Struct, frozen=True):
     ``endpoint``: an http or https URL, None for AWS itself. ``addressing``: where the bucket's name goes, into the path
     or the host; ``auto`` is the path for a custom endpoint and the host for AWS. ``sign_payload``: let the signature
     cover the body too, at the price of a SHA-256; else a checksum alone protects it. ``connections``: so many at most.
+    ``ca_file``: PEM certificates to trust instead of the system's.
     """
 
     endpoint: str | None = None
@@ -34,6 +35,7 @@ class S3Settings(Struct, frozen=True):
     addressing: Addressing = "auto"
     sign_payload: bool = False
     connections: int = 1024
+    ca_file: str | None = None
 
     @classmethod
     def from_environment(
@@ -47,7 +49,7 @@ class S3Settings(Struct, frozen=True):
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
         """What is not given comes from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION,
-        else from the profile. Raises UsageError for a configuration file that cannot be read.
+        AWS_CA_BUNDLE, else from the profile. Raises UsageError for a configuration file that cannot be read.
         """
         profile = _profile(environ)
         return cls(
@@ -63,6 +65,7 @@ class S3Settings(Struct, frozen=True):
             addressing=addressing,
             sign_payload=sign_payload,
             connections=connections,
+            ca_file=environ.get("AWS_CA_BUNDLE") or profile.get("ca_bundle"),
         )
 
 
@@ -79,6 +82,12 @@ def _profile(environ: Mapping[str, str]) -> Mapping[str, str]:
         if parser.has_section(section):
             return dict(parser.items(section))
     return {}
+
+
+def place(settings: S3Settings) -> str:
+    """Which store it is, whatever the bucket. Raises UsageError for an endpoint that cannot be one."""
+    origin, path = _endpoint(settings)
+    return f"{origin}{path} {settings.region}"
 
 
 class Address(Struct, frozen=True):

@@ -112,6 +112,9 @@ class WebHdfsDestination:
 
     # --- small files ---------------------------------------------------------------------------------------------
 
+    def check_key(self, key: str) -> None:
+        key_path(key, self._root)
+
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
     ) -> ObjectMeta:
@@ -327,6 +330,10 @@ class WebHdfsDestination:
     async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
         """Raises Refused always: HDFS copies nothing by itself."""
         raise Refused(f"{key!r}: HDFS cannot copy a file to {to!r} by itself")
+
+    @property
+    def copies(self) -> None:
+        return None
 
     async def delete(self, key: str) -> None:
         if await self.head(key) is None:
