@@ -67,11 +67,6 @@ class CopyOptions(Struct, frozen=True):
     preserving: bool = False
 
 
-def looked_for(selection: Selection, options: CopyOptions) -> str:
-    """The same text for the same files and markers: who has looked for others must look again."""
-    return selection.text + "+directories" * options.preserving
-
-
 Find = Callable[[Source, Listing, Callable[[], None]], Finder]
 """Makes what finds a pass's files, out of the retrying source, the ordinary listing, and what is told of each find."""
 
@@ -235,7 +230,9 @@ class Mirror:
         )
 
     async def _begin(self) -> None:
-        await self._journal.begin_pass(looked_for(self._selection, self._options) + self._look.label, self._look.kind)
+        await self._journal.begin_pass(
+            self._selection.text_with(self._options.preserving) + self._look.label, self._look.kind
+        )
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress

@@ -264,6 +264,8 @@ HOOK = '[webhooks.ops]\nurl = "https://hooks/T0/s3cr3t"\n'
         (mirror("bandwidth = ['08:00-09:00 = pause', '08:30-10:00 = pause']"), "overlap at mon 08:30"),
         (mirror("concurrency = 0"), "`concurrency`: Expected `int` >= 1"),
         (mirror("priority = 11"), "`priority`: Expected `int` <= 10"),
+        (mirror("preserve = ['acl']"), "`preserve[0]`: Invalid enum value 'acl'"),
+        (mirror("preserve = 'owner'"), "`preserve`"),
         (mirror("part_size = '64MB'"), "`part_size` must be whole MiB"),
         (mirror("part_size = 67108864"), "`part_size`: 67108864 has no unit"),
         (mirror("min_size = '5MiB'\nmax_size = '4MiB'"), "`min_size` is above `max_size`"),
