@@ -191,6 +191,12 @@ class Refused(FileError):
     """The server refused the request for a reason that repeating will not change."""
 
 
+class AlreadyThere(Refused):
+    """There is an object of this key, and the request forbids to replace it."""
+
+    default_hint = "move the object away, write to another prefix, or leave out forbid_overwrite"
+
+
 # --- the journal (exit 4) -----------------------------------------------------------------------------------------
 
 

@@ -68,6 +68,8 @@ from asynccopy.storage.registry import Settings
     help="From HDFS to HDFS, keep owner,group,permission,times,replication,block-size, or all.",
 )
 @click.option("--sign-payload", is_flag=True, help="Let the S3 signature cover the bodies (costs a SHA-256).")
+@click.option("--storage-class", metavar="CLASS", help="Of every object, e.g. STANDARD_IA (s3://) or IA (oss://).")
+@click.option("--no-file-metadata", is_flag=True, help="Do not say in objects whose file they were.")
 @click.option("--result", type=FILE, help="Write the outcome there as one JSON document.")
 @talk_options
 def command(**options: Any) -> int:
@@ -109,7 +111,12 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         preserve=options["preserve"] or (),
         file_checksums=options["verify"] == "checksum",
     )
-    async with open_sides(options["source"], options["destination"], options["config"], settings) as sides:
+    objects: dict[str, object] = {}
+    if options["storage_class"] is not None:
+        objects["storage_class"] = options["storage_class"]
+    if options["no_file_metadata"]:
+        objects["file_metadata"] = False
+    async with open_sides(options["source"], options["destination"], options["config"], settings, objects) as sides:
         if options["dry_run"]:
             await _dry_run(options, selection, sides, stop, progress)
             return

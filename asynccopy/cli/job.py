@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.cli.endpoints import resolve
 from asynccopy.config import load
@@ -36,14 +37,20 @@ class Sides(Struct):
 
 
 @asynccontextmanager
-async def open_sides(source: str, destination: str, config: Path | None, settings: Settings) -> AsyncIterator[Sides]:
-    """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError."""
+async def open_sides(
+    source: str, destination: str, config: Path | None, settings: Settings, objects: Mapping[str, object] | None = None
+) -> AsyncIterator[Sides]:
+    """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError.
+
+    ``objects``: fields of ObjectOptions that go before what the destination's endpoint says.
+    """
     names = None if config is None else load(config)
     source, reading_settings = resolve(source, names, settings)
     namenodes, stores = NameNodes(), Stores()
     reading = open_source(source, reading_settings, namenodes=namenodes, stores=stores)
     try:
         destination, writing_settings = resolve(destination, names, settings)
+        writing_settings = replace(writing_settings, objects=replace(writing_settings.objects, **(objects or {})))
         writing = open_destination(destination, writing_settings, namenodes=namenodes, stores=stores)
     except BaseException:
         await reading.aclose()

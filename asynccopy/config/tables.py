@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct
 
 from asynccopy.config.cluster import FILES, Auth, Cluster, place
+from asynccopy.config.objects import ObjectOptions, Store
 from asynccopy.errors import UsageError
 from asynccopy.logs import HIDDEN
 from asynccopy.model import MIB, Preserved
@@ -169,74 +170,34 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
         }
 
 
-class S3Endpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="s3"):
-    """A bucket of an S3 store. What is None comes from the AWS configuration that the machine already has.
+class _Bucket(_Table, frozen=True, kw_only=True):
+    """A bucket, and what objects are to be like that are written to it: see ``ObjectOptions``.
 
-    ``bandwidth`` and ``concurrency`` as of the other kind.
+    What is None comes from the environment, or is left to the bucket. ``bandwidth`` and ``concurrency`` as of a
+    cluster.
     """
 
     bucket: str
     endpoint: str | None = None
     region: str | None = None
-    addressing: Literal["path", "virtual"] | None = None
-    bandwidth: Timetable | None = None
-    concurrency: Ranges | None = None
-
-    def __post_init__(self) -> None:
-        if not self.bucket or "/" in self.bucket:
-            raise ValueError("`bucket` is a bucket's name alone; the prefix follows the endpoint's name: NAME:/prefix")
-        if self.endpoint is not None:
-            _check_address(self.endpoint, ("http", "https"))
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return () if self.endpoint is None else (self.endpoint,)
-
-    def location(self, path: str) -> str:
-        """The full URL of a prefix in this bucket."""
-        return f"s3://{self.bucket}/{path.lstrip('/')}"
-
-    @property
-    def settings(self) -> Mapping[str, object]:
-        return {"s3_endpoint": self.endpoint, "s3_region": self.region, "s3_addressing": self.addressing}
-
-
-_META_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*\Z", re.ASCII)
-
-
-class OssEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="oss"):
-    """A bucket of Alibaba Cloud OSS. What is None comes from the environment, or is left to the bucket.
-
-    ``bandwidth`` and ``concurrency`` as of the other kinds.
-    """
-
-    bucket: str
-    endpoint: str | None = None
-    region: str | None = None
-    custom_domain: bool = False
-    storage_class: Literal["Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive"] | None = None
-    encryption: Literal["AES256", "KMS"] | None = None
+    storage_class: str | None = None
+    encryption: str | None = None
     kms_key: str | None = None
     forbid_overwrite: bool = False
     tags: dict[str, str] = {}
     metadata: dict[str, str] = {}
+    file_metadata: bool = True
     bandwidth: Timetable | None = None
     concurrency: Ranges | None = None
 
     def __post_init__(self) -> None:
         if not self.bucket or "/" in self.bucket:
             raise ValueError("`bucket` is a bucket's name alone; the prefix follows the endpoint's name: NAME:/prefix")
-        if self.endpoint is not None:
-            _check_address(self.endpoint if "://" in self.endpoint else f"https://{self.endpoint}", ("https", "http"))
-        if self.custom_domain and self.endpoint is None:
-            raise ValueError("`custom_domain` needs the `endpoint` that it is")
-        if self.kms_key is not None and self.encryption != "KMS":
-            raise ValueError('`kms_key` needs `encryption` = "KMS"')
-        if len(self.tags) > 10:
-            raise ValueError("`tags`: an object has 10 at most")
-        for name in self.metadata:
-            if not _META_NAME.match(name):
-                raise ValueError(f"`metadata`: {name!r} must be letters, digits and -")
+        self.objects.check(self._scheme)
+
+    @property
+    def _scheme(self) -> Store:
+        raise NotImplementedError
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -244,7 +205,60 @@ class OssEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="oss"
 
     def location(self, path: str) -> str:
         """The full URL of a prefix in this bucket."""
-        return f"oss://{self.bucket}/{path.lstrip('/')}"
+        return f"{self._scheme}://{self.bucket}/{path.lstrip('/')}"
+
+    @property
+    def objects(self) -> ObjectOptions:
+        return ObjectOptions(
+            storage_class=self.storage_class,
+            encryption=self.encryption,
+            kms_key=self.kms_key,
+            forbid_overwrite=self.forbid_overwrite,
+            tags=tuple(self.tags.items()),
+            metadata=tuple(self.metadata.items()),
+            file_metadata=self.file_metadata,
+        )
+
+
+class S3Endpoint(_Bucket, frozen=True, kw_only=True, tag_field="type", tag="s3"):
+    """A bucket of an S3 store. What is None comes from the AWS configuration that the machine already has."""
+
+    addressing: Literal["path", "virtual"] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.endpoint is not None:
+            _check_address(self.endpoint, ("http", "https"))
+
+    @property
+    def _scheme(self) -> Store:
+        return "s3"
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        return {
+            "s3_endpoint": self.endpoint,
+            "s3_region": self.region,
+            "s3_addressing": self.addressing,
+            "objects": self.objects,
+        }
+
+
+class OssEndpoint(_Bucket, frozen=True, kw_only=True, tag_field="type", tag="oss"):
+    """A bucket of Alibaba Cloud OSS."""
+
+    custom_domain: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.endpoint is not None:
+            _check_address(self.endpoint if "://" in self.endpoint else f"https://{self.endpoint}", ("https", "http"))
+        if self.custom_domain and self.endpoint is None:
+            raise ValueError("`custom_domain` needs the `endpoint` that it is")
+
+    @property
+    def _scheme(self) -> Store:
+        return "oss"
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -252,12 +266,7 @@ class OssEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="oss"
             "oss_endpoint": self.endpoint,
             "oss_region": self.region,
             "oss_custom_domain": self.custom_domain or None,
-            "oss_storage_class": self.storage_class,
-            "oss_encryption": self.encryption,
-            "oss_kms_key": self.kms_key,
-            "oss_forbid_overwrite": self.forbid_overwrite or None,
-            "oss_tags": tuple(self.tags.items()) or None,
-            "oss_metadata": tuple(self.metadata.items()) or None,
+            "objects": self.objects,
         }
 
 

@@ -68,11 +68,6 @@ class CopyOptions(Struct, frozen=True):
     preserving: bool = False
 
 
-def looked_for(selection: Selection, options: CopyOptions) -> str:
-    """The same text for the same files and markers: who has looked for others must look again."""
-    return selection.text + "+directories" * options.preserving
-
-
 Find = Callable[[Source, Listing, Callable[[], None]], Finder]
 """Makes what finds a pass's files, out of the retrying source, the ordinary listing, and what is told of each find."""
 
@@ -137,6 +132,7 @@ class Mirror:
         self._changes: dict[int, int] = {}
         apart = destination.limits.apart
         self._claims = Claims(journal, self._look.order, self._held, self._settled, apart=apart)
+        self._attributes = False
         self._listed = False
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -153,6 +149,7 @@ class Mirror:
         self.capabilities = capabilities
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
+        self._attributes = capabilities.attributes and root.attributes is not None
         recipe = Recipe(
             not root.is_directory,
             capabilities,
@@ -234,7 +231,9 @@ class Mirror:
         )
 
     async def _begin(self) -> None:
-        await self._journal.begin_pass(looked_for(self._selection, self._options) + self._look.label, self._look.kind)
+        await self._journal.begin_pass(
+            self._selection.text_with(self._options.preserving) + self._look.label, self._look.kind
+        )
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress
@@ -290,8 +289,18 @@ class Mirror:
             if (self._twins or self._look.settle is not None) and await self._needs_no_copy(row):
                 continue
             self._progress.took_off(row.status.path, row.status.length)
-            return Order(row.id, row.status, FileLog(self._journal, row.id))
+            return Order(row.id, await self._attributed(row.status), FileLog(self._journal, row.id))
         return None
+
+    async def _attributed(self, status: FileStatus) -> FileStatus:
+        """A marker with its directory's attributes, which its row has not: its own listing does not tell them."""
+        if not (status.is_directory and self._attributes):
+            return status
+        try:
+            directory = await self._source.status(status.path.rstrip("/"))
+        except FileError:
+            return status  # gone, or not ours to see: the copy will tell, or nobody need know
+        return replace(status, attributes=directory.attributes)
 
     async def _fetch(self) -> bool:
         """Bring in more rows, waiting for the listing if it must; False when there will be none."""

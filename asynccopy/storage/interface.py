@@ -215,9 +215,11 @@ class Capabilities(Struct, frozen=True):
 
     ``checksum``: what it computes itself and lets us compare: ``CRC32C`` or ``CRC64`` (each part and the whole object),
     ``MD5`` (the ETag of each part and of each single put), None (nothing: only reading the object back proves it).
+    ``attributes``: it keeps those of a FileStatus.
     """
 
     checksum: Literal["CRC32C", "CRC64", "MD5"] | None
+    attributes: bool = False
 
 
 class Destination(Protocol):
@@ -252,7 +254,7 @@ class Destination(Protocol):
 
         The CRC travels with the request where the store checks it. Where the store tells a CRC-64 instead, that is
         compared with the body's here, and an object that has another one is removed. Raises ChecksumMismatch,
-        NameRefused, PermissionDenied.
+        NameRefused, PermissionDenied, AlreadyThere (and replaces nothing, where it was told so).
         """
         ...
 
@@ -281,7 +283,8 @@ class Destination(Protocol):
         """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object; a CRC-64 is
         joined from those of the parts, and compared as in ``put``.
 
-        A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch.
+        A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch,
+        AlreadyThere (as in ``put``).
         """
         ...
 

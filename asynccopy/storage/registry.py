@@ -13,6 +13,7 @@ from msgspec import Struct
 from asynccopy.config.cluster import Cluster
 from asynccopy.config.hadoop import hadoop_configuration
 from asynccopy.config.hadoop_stores import oss_variables, s3_addressing, s3_variables
+from asynccopy.config.objects import ObjectOptions, Store
 from asynccopy.errors import UsageError
 from asynccopy.logs import log
 from asynccopy.model import Preserved
@@ -44,9 +45,10 @@ Latency = Callable[[float], None]
 
 
 class Settings(Struct, frozen=True):
-    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``capabilities``: of the
-    destination, where another process has probed it already. ``preserve``: what an HDFS keeps of another one's files;
-    ``file_checksums``: it tells the checksums of what it wrote, see ``model.ObjectMeta``.
+    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``objects``: what a store is to make
+    of them. ``preserve``: what an HDFS keeps of another one's files; ``file_checksums``: it tells the checksums of what
+    it wrote, see ``model.ObjectMeta``. ``capabilities``: of the destination, where another process has probed it
+    already.
     """
 
     sign_payload: bool = False
@@ -58,12 +60,7 @@ class Settings(Struct, frozen=True):
     oss_endpoint: str | None = None
     oss_region: str | None = None
     oss_custom_domain: bool = False
-    oss_storage_class: str | None = None
-    oss_encryption: str | None = None
-    oss_kms_key: str | None = None
-    oss_forbid_overwrite: bool = False
-    oss_tags: tuple[tuple[str, str], ...] = ()
-    oss_metadata: tuple[tuple[str, str], ...] = ()
+    objects: ObjectOptions = ObjectOptions()
     cluster: Cluster = Cluster()
     preserve: tuple[Preserved, ...] = ()
     file_checksums: bool = False
@@ -189,6 +186,8 @@ def open_destination(
         return _s3(url, settings, latency, stores)
     if scheme == "oss":
         return _oss(url, settings, latency, stores)
+    if settings.objects.storage_class is not None:
+        raise UsageError(f"{url}: only s3:// and oss:// have storage classes", hint="leave out --storage-class")
     if scheme == "file":
         from asynccopy.storage.local.destination import LocalDestination
 
@@ -317,6 +316,7 @@ def _s3(url: str, settings: Settings, latency: Latency | None, stores: Stores | 
         url,
         settings=_s3_settings(url, settings, environ),
         credentials=_s3_chain(environ),
+        objects=_objects(url, "s3", settings),
         capabilities=settings.capabilities,
         latency=latency,
         pacing=pacing,
@@ -378,6 +378,7 @@ def _oss(url: str, settings: Settings, latency: Latency | None, stores: Stores |
         url,
         settings=_oss_settings(settings, environ),
         credentials=_oss_chain(environ),
+        objects=_objects(url, "oss", settings),
         capabilities=settings.capabilities,
         latency=latency,
         pacing=pacing,
@@ -385,20 +386,21 @@ def _oss(url: str, settings: Settings, latency: Latency | None, stores: Stores |
 
 
 def _oss_settings(settings: Settings, environ: Mapping[str, str]) -> OssSettings:
-    from asynccopy.storage.oss.settings import ObjectOptions, OssSettings
+    from asynccopy.storage.oss.settings import OssSettings
 
     return OssSettings.from_environment(
         endpoint=settings.oss_endpoint,
         region=settings.oss_region,
         custom_domain=settings.oss_custom_domain,
-        objects=ObjectOptions(
-            storage_class=settings.oss_storage_class,
-            encryption=settings.oss_encryption,
-            kms_key=settings.oss_kms_key,
-            forbid_overwrite=settings.oss_forbid_overwrite,
-            tags=settings.oss_tags,
-            metadata=settings.oss_metadata,
-        ),
         connections=_connections(settings),
         environ=environ,
     )
+
+
+def _objects(url: str, store: Store, settings: Settings) -> ObjectOptions:
+    """Raises UsageError for what this kind of store does not take."""
+    try:
+        settings.objects.check(store)
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}") from error
+    return settings.objects

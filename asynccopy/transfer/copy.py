@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from asynccopy.errors import (
+    AlreadyThere,
     AsyncCopyError,
     ChecksumMismatch,
     FileError,
@@ -21,9 +22,19 @@ from asynccopy.errors import (
     UploadGone,
     root_cause,
 )
-from asynccopy.model import ByteRange, Evidence, FileStatus, OpenUpload, Part, PartReceipt
+from asynccopy.model import (
+    ByteRange,
+    Evidence,
+    FileStatus,
+    ObjectMeta,
+    OpenUpload,
+    Part,
+    PartReceipt,
+    etag_with_crc64,
+)
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.budget import Budget
+from asynccopy.storage.crc import crc64
 from asynccopy.storage.interface import Destination, Reader, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
@@ -143,12 +154,22 @@ class Copier:
             crc = digests.crc32c
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
-            meta = await self._destination.put(key, body, crc, status)
+            meta = await self._put(key, body, receipt, status)
             if fits:  # on any other way out the connection may still hold it
                 self._spare.append(buffer)
         finally:
             self._budget.give()
         return await self._prover.prove_object(meta, status.length, crc, source)
+
+    async def _put(self, key: str, body: memoryview, receipt: PartReceipt, status: FileStatus) -> ObjectMeta:
+        """Where what is there must stay, it may be this very object: the reply to an earlier try may be lost."""
+        try:
+            return await self._destination.put(key, body, receipt.crc32c, status)
+        except AlreadyThere:
+            sent = replace(receipt, etag=etag_with_crc64("", crc64(body)))
+            if (found := await self._prover.found(key, [sent])) is None:
+                raise
+            return found
 
     async def _read(self, status: FileStatus, body: memoryview) -> None:
         reader = await self._source.open(status.path, ByteRange(0, status.length))

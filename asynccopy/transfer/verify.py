@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from asynccopy.errors import AsyncCopyError, ChecksumMismatch, Refused, SourceChanged, Transient, UploadGone
+from asynccopy.errors import (
+    AlreadyThere,
+    AsyncCopyError,
+    ChecksumMismatch,
+    Refused,
+    SourceChanged,
+    Transient,
+    UploadGone,
+)
 from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt, etag_with_crc64
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.crc import crc64, joined_crc64
@@ -215,19 +223,24 @@ class Prover:
                 # A store may answer a repeated completion with whatever checksum the request carries (s3proxy does).
                 return (await self._destination.head(key) or meta) if again else meta
             except AsyncCopyError as error:
-                if not error.retryable and not isinstance(error, UploadGone):
+                if not error.retryable and not isinstance(error, UploadGone | AlreadyThere):
                     raise
-                size = sum(part.size for part in parts)
-                found = await self._destination.head(key)
                 settled = isinstance(error, UploadGone) or not self._preserving
-                if settled and found is not None and found.size == size and await self._holds(found, parts):
+                if settled and (found := await self.found(key, parts)) is not None:
                     # It may be an older object of the same bytes, and the upload still be there.
                     await self._destination.abort_upload(key, upload_id)
                     return found
-                if isinstance(error, UploadGone | ChecksumMismatch):
+                if isinstance(error, UploadGone | AlreadyThere | ChecksumMismatch):
                     raise
                 again = True
                 await trouble.wait(error)
+
+    async def found(self, key: str, parts: Sequence[PartReceipt]) -> ObjectMeta | None:
+        """The object that is there, None unless it is made of exactly these parts."""
+        held = await self._destination.head(key)
+        if held is None or held.size != sum(part.size for part in parts) or not await self._holds(held, parts):
+            return None
+        return held
 
     async def prove_object(
         self, meta: ObjectMeta, size: int, crc: int, source: str | None, *, parts: Sequence[PartReceipt] = ()

@@ -29,6 +29,7 @@ from asynccopy.config import (
     state_directory,
 )
 from asynccopy.config.cluster import Cluster
+from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import UsageError
 from asynccopy.timetable import Timetable
 from asynccopy.units import parse_cap, parse_limit
@@ -144,17 +145,21 @@ def test_places() -> None:
     )
     assert config.place("lake:/a/b") == (
         "s3://data-lake/a/b",
-        {"s3_endpoint": "https://s3.example:9000", "s3_region": "eu-central-1", "s3_addressing": "path"},
+        {
+            "s3_endpoint": "https://s3.example:9000",
+            "s3_region": "eu-central-1",
+            "s3_addressing": "path",
+            "objects": ObjectOptions(tags=(("origin", "dc1"),)),
+        },
     )
     assert config.place("archive:/a/b") == (
         "oss://data-archive/a/b",
         {
             "oss_endpoint": "https://oss-cn-hangzhou-internal.aliyuncs.com",
             "oss_region": "cn-hangzhou",
-            "oss_storage_class": "IA",
-            "oss_encryption": "KMS",
-            "oss_kms_key": "key-hzz0000000000",
-            "oss_tags": (("origin", "dc1"),),
+            "objects": ObjectOptions(
+                storage_class="IA", encryption="KMS", kms_key="key-hzz0000000000", tags=(("origin", "dc1"),)
+            ),
         },
     )
     for text in ("s3://bucket/a:/b", "file:/a", "/a/b:/c", "relative"):
@@ -259,6 +264,8 @@ HOOK = '[webhooks.ops]\nurl = "https://hooks/T0/s3cr3t"\n'
         (mirror("bandwidth = ['08:00-09:00 = pause', '08:30-10:00 = pause']"), "overlap at mon 08:30"),
         (mirror("concurrency = 0"), "`concurrency`: Expected `int` >= 1"),
         (mirror("priority = 11"), "`priority`: Expected `int` <= 10"),
+        (mirror("preserve = ['acl']"), "`preserve[0]`: Invalid enum value 'acl'"),
+        (mirror("preserve = 'owner'"), "`preserve`"),
         (mirror("part_size = '64MB'"), "`part_size` must be whole MiB"),
         (mirror("part_size = 67108864"), "`part_size`: 67108864 has no unit"),
         (mirror("min_size = '5MiB'\nmax_size = '4MiB'"), "`min_size` is above `max_size`"),

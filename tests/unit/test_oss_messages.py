@@ -24,7 +24,7 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import PartReceipt, PartReply, etag_with_crc64
-from asynccopy.storage.documents import Completion, PreconditionFailed, read_page
+from asynccopy.storage.documents import Completion, PreconditionFailed, read_page, write_completion
 from asynccopy.storage.oss.destination import DIALECT
 from asynccopy.storage.oss.messages import (
     AlreadyThere,
@@ -32,7 +32,6 @@ from asynccopy.storage.oss.messages import (
     read_completion,
     read_crc64,
     refusal,
-    write_completion,
 )
 
 

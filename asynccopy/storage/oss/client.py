@@ -7,9 +7,10 @@ from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.dialect import Clock, Query, SendAgain, store_name
-from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag, shown
-from asynccopy.storage.http import Headers, HttpDoor, Response
+from asynccopy.storage.client import BucketClient
+from asynccopy.storage.dialect import Query, SendAgain, store_name
+from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag
+from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.oss.credentials import CredentialChain
 from asynccopy.storage.oss.messages import EXPIRED, error_of, read_crc64, refusal
@@ -23,12 +24,14 @@ _MAY_CHANGE: Final = (400, 401, 403)
 """Statuses of refusals that another time or other credentials may turn."""
 
 
-class OssClient:
+class OssClient(BucketClient):
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
     A refusal for a wrong clock or for expired credentials is raised as SendAgain once these are put right. What is
     throttled is sent again in its turn, but for a body that is pulled: that raises Throttled.
     """
+
+    scheme = "oss"
 
     def __init__(
         self,
@@ -38,20 +41,11 @@ class OssClient:
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
-        self.bucket = bucket
-        self.origin = origin_of(bucket, settings)
+        super().__init__(bucket, origin_of(bucket, settings), settings.connections, latency)
         self._pacing = pacing(self.origin)
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
         self.store = store_name(place(settings), self._credentials.environ, ("OSS_", "ALIBABA_"))
-        # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
-        self._door = HttpDoor(connections=settings.connections, reset=True)
-        self._door.observe = latency
-        self._clock = Clock()
-
-    def subject(self, key: str | None) -> str:
-        """The address as it stands in messages."""
-        return f"oss://{self.bucket}" if key is None else f"oss://{self.bucket}/{shown(key)}"
 
     async def request(
         self,
@@ -119,7 +113,7 @@ class OssClient:
         return await self._successful(answer, key, used) if isinstance(answer, Response) else answer
 
     async def aclose(self) -> None:
-        await self._door.aclose()
+        await super().aclose()
         await self._credentials.aclose()
 
     def _sign(

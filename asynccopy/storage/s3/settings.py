@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
+from asynccopy.storage.client import split_endpoint
 from asynccopy.storage.pool import Origin
 
 Addressing = Literal["auto", "path", "virtual"]
@@ -115,11 +115,6 @@ def _endpoint(settings: S3Settings) -> tuple[Origin, str]:
     if settings.endpoint is None:
         suffix = "amazonaws.com.cn" if settings.region.startswith("cn-") else "amazonaws.com"
         return Origin("https", f"s3.{settings.region}.{suffix}", 443), ""
-    url = urlsplit(settings.endpoint)
-    try:
-        port = url.port
-    except ValueError:
-        port = 0
-    if url.scheme not in ("http", "https") or not url.hostname or port == 0 or "@" in url.netloc or url.query:
-        raise UsageError("the S3 endpoint must be a URL like https://host:port, without credentials or query")
-    return Origin(url.scheme, url.hostname, port or (443 if url.scheme == "https" else 80)), url.path.rstrip("/")
+    return split_endpoint(
+        settings.endpoint, "the S3 endpoint must be a URL like https://host:port, without credentials or query"
+    )
