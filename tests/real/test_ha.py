@@ -122,7 +122,7 @@ def test_the_active_namenode_is_killed_five_times_during_one_copy(
     wanted = fill(ha.http, ha.user, root, tree)
     service = Service(program, endpoint(ha) + mirror(root, bucket, bandwidth="512KiB/s", watch="off"))
     service.start()
-    eventually(lambda: uploading(gateway, bucket), 60)
+    service.until(lambda status: status["files"]["done"] > 0)
     with Pause(gateway.access_log) as pause:
         for number in range(KILLS):
             dead, begun = ha.namenode, time.monotonic()
