@@ -16,7 +16,7 @@ from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import Place, Settings, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Place, Settings, open_destination, open_source
 
 MAPPING: Final = "contents"
 """How source paths become keys: the contents of the source directory go below the destination prefix."""
@@ -29,6 +29,7 @@ class Sides(Struct):
     destination: Destination
     source_place: Place
     destination_place: Place
+    namenodes: NameNodes
 
 
 @asynccontextmanager
@@ -36,10 +37,11 @@ async def open_sides(source: str, destination: str, config: Path | None, setting
     """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError."""
     names = None if config is None else load(config)
     source, reading_settings = resolve(source, names, settings)
-    reading = open_source(source, reading_settings)
+    namenodes = NameNodes()
+    reading = open_source(source, reading_settings, namenodes=namenodes)
     try:
         destination, writing_settings = resolve(destination, names, settings)
-        writing = open_destination(destination, writing_settings)
+        writing = open_destination(destination, writing_settings, namenodes=namenodes)
     except BaseException:
         await reading.aclose()
         raise
@@ -51,6 +53,7 @@ async def open_sides(source: str, destination: str, config: Path | None, setting
             writing,
             _place(source, reading.url, reading_settings),
             _place(destination, writing.url, writing_settings),
+            namenodes,
         )
     finally:
         try:

@@ -84,7 +84,7 @@ class World:
                 progress=self.progress,
                 noticed=lambda error, delay: self.retried.append(error),
                 policy=policy,
-                build=inline if self.processes == 1 else in_processes(*places, self.processes),
+                build=inline if self.processes == 1 else in_processes(*places, self.processes, NameNodes().lend),
             )
             await mirror.copy()
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from asynccopy.errors import (
@@ -24,6 +24,7 @@ from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     LocatedBlock,
     Redirect,
+    TokenEnded,
     encoded,
     failure,
     located_blocks,
@@ -41,6 +42,7 @@ BYTES: Final = "application/octet-stream"
 """The content type of a file's bytes; everything else is a message."""
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
 
 
 class WebHdfsClient:
@@ -84,6 +86,7 @@ class WebHdfsClient:
     async def read(self, path: str, range: ByteRange) -> Reader:
         """OPEN a range. A DataNode that fails on the way is avoided for a while."""
         query = f"&offset={range.offset}&length={range.length}"
+        who = await self._who()
         target = self._datanodes.next() if range.length <= DIRECT else None
         if target is None:
             target = await self._datanode("OPEN", path, query, range.offset)
@@ -101,7 +104,7 @@ class WebHdfsClient:
             self._datanodes.opened(path, target)
             return _DataNodeReader(self, target.origin, answer)
         if answer.status != 200:
-            meaning = failure(answer, asked)
+            meaning = self._datanode_failure(who, answer, asked)
             raise self.suspect(target.origin, meaning) if isinstance(meaning, ServerTrouble) else meaning
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) < range.length:
@@ -117,6 +120,7 @@ class WebHdfsClient:
         before its length was looked up.
         """
         asked = self._asked("CREATE", path)
+        who = await self._who()
         response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
@@ -131,28 +135,29 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         if response.status not in (200, 201):
-            raise failure(response, asked)
+            raise self._datanode_failure(who, response, asked)
 
     async def checksum(self, path: str) -> Response:
         """GETFILECHECKSUM. Asked of the DataNode that has just read the file, which spares the NameNode a request: one
         that fails is not believed, and the NameNode names another.
         """
+        who = await self._who()
         opened = self._datanodes.reader_of(path)
         if opened is not None:
             try:
-                return await self._checksum_at(path, opened)
+                return await self._checksum_at(path, opened, who)
             except Transient:
                 pass  # it is suspected now, if it was its fault
-        return await self._checksum_at(path, await self._datanode("GETFILECHECKSUM", path, "", 0))
+        return await self._checksum_at(path, await self._datanode("GETFILECHECKSUM", path, "", 0), who)
 
-    async def _checksum_at(self, path: str, target: Redirect) -> Response:
+    async def _checksum_at(self, path: str, target: Redirect, who: str) -> Response:
         asked = self._asked("GETFILECHECKSUM", path)
         try:
             response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
         except Unreachable as error:
             raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
         if response.status != 200:
-            raise failure(response, asked)
+            raise self._datanode_failure(who, response, asked)
         return response
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
@@ -171,18 +176,36 @@ class WebHdfsClient:
     # --- NameNode ------------------------------------------------------------------------------------------------
 
     async def _ask(self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None) -> Response:
-        who = await self._auth.query()
-
-        async def send(server: Server) -> Response:
+        async def send(server: Server, who: str) -> Response:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
             headers = await self._auth.headers(server.origin)
             return await self._names.request(server.origin, method, target, headers, limit=limit)
 
+        return await self._as_us(send)
+
+    async def _who(self) -> str:
+        who = await self._auth.query()
+        self._datanodes.asked_as(who)
+        return who
+
+    async def _as_us(self, send: Callable[[Server, str], Awaitable[T]]) -> T:
+        """What the nameservice answers to who we are: to who we are by now, where it no longer takes the first."""
+        who = await self._who()
         try:
-            return await self.nameservice.ask(send)
+            answer = await self.nameservice.ask(lambda server: send(server, who))
+            if isinstance(answer, Response) and answer.status in (401, 403) and self._auth.refused(who, answer):
+                who = await self._who()
+                answer = await self.nameservice.ask(lambda server: send(server, who))
         except Stalled:
             self.allowance.refused()
             raise
+        return answer
+
+    def _datanode_failure(self, who: str, response: Response, asked: str) -> AsyncCopyError:
+        """What a DataNode's answer means, to a request that carried the token of ``who``."""
+        if response.status in (401, 403) and self._auth.refused(who, response):
+            return TokenEnded(f"{asked}: the delegation token has ended")
+        return failure(response, asked)
 
     def _answered(self, seconds: float) -> None:
         self.allowance.answered(seconds)
@@ -218,21 +241,16 @@ class WebHdfsClient:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
     async def _redirect(self, op: str, path: str, query: str, asked: str) -> Redirect:
-        here = Redirect(self.namenode, f"op={op}{await self._auth.query()}")
         if self._gateway:
-            return here
+            return Redirect(self.namenode, f"op={op}{await self._who()}")
 
-        async def send(server: Server) -> Reader | Response:
+        async def send(server: Server, who: str) -> Reader | Response:
             # noredirect (3.x) spares the 307; an older server redirects all the same.
-            target = f"{server.prefix}{encoded(path)}?{here.query}{query}&noredirect=true"
+            target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}&noredirect=true"
             headers = await self._auth.headers(server.origin)
             return await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES)
 
-        try:
-            answer = await self.nameservice.ask(send)
-        except Stalled:
-            self.allowance.refused()
-            raise
+        answer = await self._as_us(send)
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):
                 raise self._failure(answer, asked)
@@ -240,7 +258,7 @@ class WebHdfsClient:
         if not isinstance(answer, Response):
             answer.close()
         self._gateway = True
-        return here
+        return Redirect(self.namenode, f"op={op}{await self._who()}")
 
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
