@@ -65,7 +65,8 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="webhdfs"):
-    """A cluster by its NameNodes' HTTP addresses. ``user``: who to be there; None is HADOOP_USER_NAME.
+    """A cluster by its NameNodes' HTTP addresses. ``user``: who to be there; None is HADOOP_USER_NAME. The keys from
+    ``doas`` to ``token_file`` are those of ``Cluster``.
 
     ``bandwidth`` and ``concurrency`` are caps for all mirrors together that name this endpoint.
     """
@@ -73,6 +74,13 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
     url: str | None = None
     urls: tuple[str, ...] = ()
     user: str | None = None
+    doas: str | None = None
+    auth: Literal["simple", "kerberos", "token", "password"] | None = None
+    principal: str | None = None
+    keytab: str | None = None
+    ccache: str | None = None
+    mutual: bool = False
+    token_file: str | None = None
     bandwidth: Timetable | None = None
     concurrency: Ranges | None = None
 
@@ -81,6 +89,8 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
             raise ValueError("exactly one of `url` and `urls` is needed")
         for url in self.urls or (self.url or "",):
             _check_address(url, ("webhdfs", "swebhdfs", "http", "https"))
+        if self.keytab is not None and self.ccache is not None:
+            raise ValueError("`keytab` and `ccache`: only one of them, tickets of a keytab are kept in memory")
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -94,7 +104,19 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
 
     @property
     def settings(self) -> Mapping[str, object]:
-        return {"cluster": Cluster(servers=self.addresses, user=self.user)}
+        return {
+            "cluster": Cluster(
+                servers=self.addresses,
+                user=self.user,
+                doas=self.doas,
+                auth=self.auth,
+                principal=self.principal,
+                keytab=self.keytab,
+                ccache=self.ccache,
+                mutual=self.mutual,
+                token_file=self.token_file,
+            )
+        }
 
 
 class S3Endpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="s3"):

@@ -27,7 +27,7 @@ TOKEN_FILE: Final = "HADOOP_TOKEN_FILE_LOCATION"  # noqa: S105
 def identity(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
     """The Auth for a cluster; ``base`` is its URL, nothing is contacted yet. Raises UsageError."""
     simple = partial(Simple, cluster.user or environ.get("HADOOP_USER_NAME") or getpass.getuser(), cluster.doas)
-    kerberos = partial(_kerberos, cluster, nameservice)
+    kerberos = partial(_kerberos, cluster, nameservice, environ)
     match cluster.auth:
         case "simple":
             return simple()
@@ -159,16 +159,23 @@ def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mappi
             return text
 
         return Given(same, TOKEN)
-    path = cluster.token_file or environ.get(TOKEN_FILE)
+    path = _placed(cluster.token_file, environ) or environ.get(TOKEN_FILE)
     if path is None:
         raise UsageError(f"{base}: no delegation token", hint=f"set `token_file`, {TOKEN} or {TOKEN_FILE}")
     file = TokenFile(path, base, nameservice, meant=cluster.token_file is not None)
     return Given(file.read, path)
 
 
-def _kerberos(cluster: Cluster, nameservice: Nameservice) -> Auth:
+def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
+    """A name without a folder is a credential of systemd, where there are any."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    return f"{folder}/{name}" if name and folder and "/" not in name else name
+
+
+def _kerberos(cluster: Cluster, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
     from asynccopy.storage.webhdfs.delegation import Delegated, SpnegoIssuer  # late: few clusters need it
     from asynccopy.storage.webhdfs.kerberos import Identity
 
-    ours = Identity(cluster.principal, keytab=cluster.keytab, ccache=cluster.ccache, mutual=cluster.mutual)
+    keytab = _placed(cluster.keytab, environ)
+    ours = Identity(cluster.principal, keytab=keytab, ccache=cluster.ccache, mutual=cluster.mutual)
     return Delegated(SpnegoIssuer(nameservice, ours, cluster.doas))
