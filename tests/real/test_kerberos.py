@@ -22,6 +22,7 @@ from testbed.fill import Manifest, fill
 from testbed.hdfs import Hdfs
 from testbed.kdc import Kdc, client_configuration
 from testbed.s3 import Store
+from tests.place import equal
 from tests.program import Ended, Program, eventually
 from tests.servers import require
 from tests.service import Service
@@ -40,10 +41,12 @@ class Secure(Hdfs):
         properties = {
             "dfs.namenode.delegation.token.renew-interval": RENEW * 1000,
             "dfs.namenode.delegation.token.max-lifetime": MOST * 1000,
+            # Nobody kills this NameNode, and each file that the tests write would cost it three times the disk's patience.
+            "dfs.namenode.edits.noeditlogchannelflush": "true",
             "hadoop.proxyuser.proxy.hosts": "*",
             "hadoop.proxyuser.proxy.users": "bob",
         }
-        super().__init__(directory, datanodes=2, replication=2, properties=properties, kdc=realm)
+        super().__init__(directory, properties=properties, kdc=realm)
         self.realm = realm
 
     def start(self) -> None:
@@ -218,7 +221,7 @@ def test_a_proxy_user_acts_for_others(secure: Secure, program: Program, bucket: 
         config = endpoint(secure, program, keytab=secure.keytab("proxy"), doas=doas)
         ended = program.copy(f"dc:/home/{doas}", f"s3://{bucket}/{doas}", *config)
         assert ended.code == code, ended.err
-    assert "proxy@TESTBED.LOCAL is not allowed to impersonate alice" in ended.err
+    assert "User: proxy is not allowed to impersonate alice" in ended.err
     assert "hadoop.proxyuser" in ended.err
 
 
@@ -268,7 +271,7 @@ def test_errors_say_what_to_do(secure: Secure, root: str, program: Program, buck
         assert [word for word in words if word not in ended.err] == [], ended.err
         assert ended.err.count("\n") <= 3, ended.err
 
-    refused("No credentials cache found", "run kinit")
+    refused("No Kerberos credentials available", "run kinit")
     refused("holds no key of bob", "klist -kt", principal="bob", keytab=secure.keytab("alice"))
     refused("No such file", "check `keytab`", keytab="/nonexistent/k")
     outdated = mine.keytab("carol")
@@ -319,7 +322,7 @@ def test_a_daemon_has_one_token_and_gives_it_back(
     service = Service(program, mirrors)
     service.start()
     for name in ("one", "two"):
-        service.until(lambda status: status["files"]["committed"] == 5, mirror=name)
+        service.until(equal, mirror=name)
     assert issued(secure.log()[len(before) :]) == 1
     ended = service.stop()
     assert ended.code == 0, ended.err
@@ -339,7 +342,7 @@ def test_tokens_and_tickets_end_and_the_kdc_goes_away(
     files = secure.plant(root, count, 4_096)
     print(f"{count} files written in {time.monotonic() - started:.0f} s")
     before, started = secure.log(), time.monotonic()
-    rate = f"{count * 4 / 1024 / (LONG - outage / 3):.4f}MiB/s"
+    rate = f"{count * 4 / (LONG - outage / 3):.0f}KiB/s"
     config = endpoint(secure, program, keytab=secure.keytab("alice"))
     running = program.start_copy(f"dc:{root}", f"s3://{bucket}", "-v", "--processes", "2", "--bandwidth", rate, *config)
     eventually(lambda: not running.runs or time.monotonic() - started > LONG / 3, LONG)

@@ -243,8 +243,9 @@ class Greeting:
 
     def _check(self, major: int, minor: c_uint32) -> None:
         if major & _FAILED:
-            said = [*self._said(major, 1), *self._said(minor.value, 2)]
-            raise refusal(self._host, said[-1] if said else "failed")  # what comes first is general
+            # What the minor status says is the better one, where it says anything.
+            said = [*self._said(minor.value, 2), *self._said(major, 1)]
+            raise refusal(self._host, next((each for each in said if each != "Success"), "failed"))
 
     def _said(self, code: int, kind: int) -> Iterator[str]:
         more, minor = c_uint32(0), c_uint32()
