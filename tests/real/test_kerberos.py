@@ -41,7 +41,7 @@ class Secure(Hdfs):
         properties = {
             "dfs.namenode.delegation.token.renew-interval": RENEW * 1000,
             "dfs.namenode.delegation.token.max-lifetime": MOST * 1000,
-            # Nobody kills this NameNode, and each file that the tests write would cost it three times the disk's patience.
+            # Nobody kills this NameNode, and each file that the tests write would have to wait for the disk.
             "dfs.namenode.edits.noeditlogchannelflush": "true",
             "hadoop.proxyuser.proxy.hosts": "*",
             "hadoop.proxyuser.proxy.users": "bob",
