@@ -87,6 +87,10 @@ class WebHdfs:
         """Milliseconds since the epoch."""
         self._ask("PUT", path, op="SETTIMES", modificationtime=modification_time)
 
+    def cancel_token(self, token: str) -> None:
+        """A delegation token of ours."""
+        self._ask("PUT", "/", op="CANCELDELEGATIONTOKEN", token=token)
+
     def allow_snapshots(self, path: str) -> None:
         self._ask("PUT", path, op="ALLOWSNAPSHOT")
 

@@ -18,7 +18,7 @@ import pytest
 from asynccopy.storage.webhdfs.kerberos import Identity
 from testbed import fetch, hadoop, kdc
 from testbed.content import small_files
-from testbed.fill import Manifest, fill
+from testbed.fill import Manifest, WebHdfs, fill
 from testbed.hdfs import Hdfs
 from testbed.kdc import Kdc, client_configuration
 from testbed.s3 import Store
@@ -327,6 +327,29 @@ def test_a_daemon_has_one_token_and_gives_it_back(
     ended = service.stop()
     assert ended.code == 0, ended.err
     assert secure.log()[len(before) :].count("Token cancellation requested") == 1
+    assert_silent(secure, program, ended, before)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_token_that_is_cancelled_under_a_copy_is_replaced(
+    secure: Secure, root: str, processes: str, program: Program, versitygw: Store, bucket: str
+) -> None:
+    """DataNodes that are asked without the NameNode meet it first; what they refuse is read again."""
+    root = f"{root}-{processes}"
+    files = secure.plant(root, 400, 16_384)
+    before = secure.log()
+    config = endpoint(secure, program, keytab=secure.keytab("alice"))
+    options = ("-v", "--processes", processes, "--bandwidth", "400KiB/s", *config)
+    running = program.start_copy(f"dc:{root}", f"s3://{bucket}", *options)
+    eventually(lambda: used(secure.log()[len(before) :]))
+    time.sleep(7)  # one that was just issued is not replaced
+    [token] = used(secure.log()[len(before) :])
+    with WebHdfs(secure.http, "", cookie=secure.realm.cookie("alice", f"{secure.http}/?op=GETHOMEDIRECTORY")) as alice:
+        alice.cancel_token(token)
+    ended = running.wait()
+    assert_copied(ended, versitygw, bucket, files)
+    assert issued(secure.log()[len(before) :]) == 2
+    assert "the delegation token was refused" in ended.err
     assert_silent(secure, program, ended, before)
 
 

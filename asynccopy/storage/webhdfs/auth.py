@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Final, Protocol
 from urllib.parse import quote
 
-from asynccopy.errors import CredentialsRefused
+from asynccopy.errors import CredentialsRefused, Transient
 from asynccopy.logs import hide
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.pool import Origin
@@ -43,6 +43,10 @@ class Auth(Protocol):
     async def aclose(self) -> None:
         """Give back what was lent to us: tokens are cancelled."""
         ...
+
+
+class TokenEnded(Transient):
+    """A DataNode takes the delegation token no longer that the NameNode has put into its redirect."""
 
 
 class Simple:

@@ -19,12 +19,11 @@ from asynccopy.storage.http import HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.allowance import Allowance
-from asynccopy.storage.webhdfs.auth import Auth
+from asynccopy.storage.webhdfs.auth import Auth, TokenEnded
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     LocatedBlock,
     Redirect,
-    TokenEnded,
     encoded,
     failure,
     located_blocks,

@@ -25,7 +25,6 @@ from asynccopy.errors import (
     ServerTrouble,
     SnapshotGone,
     SourceChanged,
-    Transient,
     WrongServer,
 )
 from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
@@ -391,10 +390,6 @@ _PERMANENT = (
     "QuotaByStorageTypeExceededException",
     "MaxDirectoryItemsExceededException",
 )
-
-
-class TokenEnded(Transient):
-    """A DataNode takes the delegation token no longer that the NameNode has put into its redirect."""
 
 
 class UnknownOperation(Refused):
