@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -65,52 +65,6 @@ class Timetable:
         if found >= 0 and minute < self._windows[found].end:
             return self._windows[found].rate
         return self.otherwise
-
-    def next_change(self, at: datetime) -> datetime:
-        """The first moment after ``at`` at which the rate is another; a week later where there is none before that.
-
-        In UTC: the difference of two times of one zone would leave out what its clock was put forward or back by.
-        """
-        now, at = self.rate(at), at.astimezone(UTC)
-        week = at + timedelta(days=7)
-        moments = sorted(moment for moment in self._moments(at) if at < moment < week)
-        return next((moment for moment in moments if self.rate(moment) != now), week)
-
-    def _moments(self, at: datetime) -> Iterator[datetime]:
-        """Every moment of the week after ``at`` at which the rate can change, and more."""
-        if not self._windows:
-            return
-        clocks = {minute % _DAY for window in self._windows for minute in (window.start, window.end)}
-        today = at.astimezone(self.zone).date()
-        for day in range(8):
-            midnight = today + timedelta(days=day)
-            yield from self._shift(midnight)
-            for clock in clocks:
-                yield from self._shown(midnight, clock)
-
-    def _shown(self, day: date, clock: int) -> Iterator[datetime]:
-        """When the clock on the wall shows this minute: mostly once."""
-        wall = datetime.combine(day, time(clock // 60, clock % 60))
-        for fold in (0, 1):
-            yield wall.replace(fold=fold, tzinfo=self.zone).astimezone(UTC)
-
-    def _shift(self, day: date) -> Iterator[datetime]:
-        """The moment of this day at which the clock on the wall is put forward or back, where there is one."""
-        low = datetime.combine(day, time(), self.zone).astimezone(UTC)
-        high = datetime.combine(day + timedelta(days=1), time(), self.zone).astimezone(UTC)
-        before = low.astimezone(self.zone).utcoffset()
-        if high.astimezone(self.zone).utcoffset() == before:
-            return
-        while high - low > timedelta(minutes=1):
-            middle = low + (high - low) // 2
-            middle -= timedelta(seconds=middle.second, microseconds=middle.microsecond)
-            if middle <= low:
-                break
-            if middle.astimezone(self.zone).utcoffset() == before:
-                low = middle
-            else:
-                high = middle
-        yield high
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Timetable) and (self._windows, self.otherwise, self.zone) == (

@@ -78,7 +78,8 @@ class Meter:
             known_files=progress.listed_files,
             done_bytes=done_bytes + in_flight,
             known_bytes=progress.listed_bytes,
-            rate=(progress.moved_bytes - moved) / (now - then) if now > then else 0.0,
+            # What a file has to begin anew with was not moved: that may be more than what came meanwhile.
+            rate=max(0.0, progress.moved_bytes - moved) / (now - then) if now > then else 0.0,
             mean=progress.moved_bytes / elapsed if elapsed > 0 else 0.0,
             left=max(known) if known else None,
             complete=progress.listing_done,

@@ -9,7 +9,6 @@ that is never answered.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
 from typing import Final
 
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -33,18 +32,16 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def allowed_hosts(host: str, address: tuple[str, int], names: Iterable[str]) -> frozenset[str]:
+def allowed_hosts(host: str, address: tuple[str, int]) -> frozenset[str]:
     """The Host headers that mean us.
 
     ``host``: as it was given to listen on. ``address``: where this very connection came to, which is more than that
-    when we listen everywhere. ``names``: what a proxy calls us, so they are believed without a port too.
+    when we listen everywhere.
     """
     port = address[1]
     own = {authority(name, port) for name in (host, address[0], *_LOOPBACK)}
     if port == 80:
         own |= {each.removesuffix(":80") for each in own}
-    for name in names:
-        own |= {name, authority(name, port)}
     return frozenset(each.lower() for each in own)
 
 

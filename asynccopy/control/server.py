@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -51,15 +51,13 @@ class ControlServer:
         path: Path,
         listen: str | None = None,
         token: str | None = None,
-        names: Sequence[str] = (),
     ) -> None:
-        """``listen``: ``host:port`` of TCP. ``token``: asked for over TCP. ``names``: more Hosts that mean us there."""
+        """``listen``: ``host:port`` of TCP. ``token``: asked for over TCP."""
         self.port: int | None = None
         self._routes = Routes(controller)
         self._path = path
         self._listen = listen
         self._token = token
-        self._names = tuple(names)
         self._page = _load_page()
         self._web: web.Server | None = None
         self._servers: list[asyncio.Server] = []
@@ -158,7 +156,7 @@ class ControlServer:
         host = self._listen.rpartition(":")[0].strip("[]")
         address = request.transport.get_extra_info("sockname")[:2]
         hosts = request.headers.getall("Host", [])
-        gate.check_host(hosts, gate.allowed_hosts(host, address, self._names))
+        gate.check_host(hosts, gate.allowed_hosts(host, address))
         gate.check_origin(request.headers.get("Origin"), hosts[0])
 
 

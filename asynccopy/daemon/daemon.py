@@ -70,7 +70,7 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                for kept in self._make(self.config, self.config.mirrors):
+                for kept in await self._make(self.config, self.config.mirrors):
                     self._begin(kept)
                 looking = group.create_task(self._look(), name="look")
                 lagging = group.create_task(self.lag.run(), name="loop lag")
@@ -109,9 +109,17 @@ class Daemon:
             else:
                 kept.follow(former)
 
-    def _make(self, config: Config, names: Iterable[str]) -> list[Kept]:
+    async def _make(self, config: Config, names: Iterable[str]) -> list[Kept]:
         """Mirrors that have not begun. Raises UsageError, and has made none then."""
-        return [self._builder.keep(config, name) for name in names]
+        made: list[Kept] = []
+        try:
+            for name in names:
+                made.append(self._builder.keep(config, name))  # noqa: PERF401  # those already made must be closed
+        except BaseException:
+            for kept in made:
+                await kept.aclose()
+            raise
+        return made
 
     async def _end(self, name: str, following: Kept | None) -> None:
         """Let a mirror finish its ranges in flight, and another follow it, or none."""
@@ -229,7 +237,8 @@ class Daemon:
                 # What holds after a restart does not hold now, for no mirror: its journal lies where the others' do.
                 running = {key: getattr(self.config.daemon, key) for key in difference.restart}
                 new = replace(new, daemon=replace(new.daemon, **running))
-                made = self._make(new, (*difference.added, *difference.rebuilt))  # refused before anything has changed
+                # refused before anything has changed
+                made = await self._make(new, (*difference.added, *difference.rebuilt))
             except AsyncCopyError as error:
                 self._events.tell("", "error", f"the configuration is refused, the old one goes on: {error.message}")
                 raise

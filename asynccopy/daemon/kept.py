@@ -32,7 +32,8 @@ from asynccopy.timetable import Timetable
 
 FLYING: Final = 50
 SCANS: Final = 50
-PLANNED: Final = 1000
+ERRORS_SHARE: Final = 20
+"""The classes of errors may take a twentieth of the time"""
 BANDWIDTH, CONCURRENCY = "limit.bandwidth", "limit.concurrency"
 
 
@@ -70,6 +71,7 @@ class Kept:
         self._meter = Meter()
         self._totals = Totals(0, 0, 0, 0, 0, 0, 0, 0)
         self._errors: tuple[ErrorClass, ...] = ()
+        self._next_errors = 0.0
         self._gone = 0
         self.failed_before: int | None = None
         """Files that had failed before the daemon started; None before the journal was open"""
@@ -142,16 +144,24 @@ class Kept:
             try:
                 self._totals = await journal.totals()
                 self._gone, _ = await journal.gone_count()
-                if self._totals.failed_files or self._errors:
-                    self._errors = tuple(
-                        ErrorClass(each.error_class, each.count, each.hint, each.path, each.message)
-                        for each in await journal.error_classes()
-                    )
+                await self._look_at_errors(journal)
             except JournalError:
                 pass  # the watcher meets it too, and says so
         now, past = watcher.progress, watcher.past
         self._meter.look(time.time(), past.moved_bytes + now.moved_bytes, past.copied_files + now.copied_files)
         self.pace()
+
+    async def _look_at_errors(self, journal: Journal) -> None:
+        """All failed files are gone through for it, so with many of them it is not done at every look."""
+        now = time.monotonic()
+        if not (self._totals.failed_files or self._errors) or now < self._next_errors:
+            return
+        self._errors = tuple(
+            ErrorClass(each.error_class, each.count, each.hint, each.path, each.message)
+            for each in await journal.error_classes()
+        )
+        ended = time.monotonic()
+        self._next_errors = ended + ERRORS_SHARE * (ended - now)
 
     async def recall(self, journal: Journal) -> None:
         """What a former life has left: the limits that a person has set, and how the files stood."""
@@ -243,7 +253,7 @@ class Kept:
 
     async def planned(self, limit: int) -> tuple[Deletions, Sequence[str]]:
         """What would be deleted, and the first paths of it."""
-        rows = await self._journal().gone(0, min(limit, PLANNED))
+        rows = await self._journal().gone(0, limit)
         return self.deletions(), [row.path for row in rows]
 
     async def confirm(self, count: int) -> None:

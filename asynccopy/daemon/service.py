@@ -44,7 +44,7 @@ async def serve(path: Path) -> None:
         stack.enter_context(await asyncio.to_thread(claim, Path(config.daemon.state)))
         server = ControlServer(daemon, path=Path(config.daemon.socket), listen=address, token=secret)
         await stack.enter_async_context(server)
-        stopped = stack.enter_context(Signals(daemon, manager, events))
+        stopped = stack.enter_context(Signals(daemon, events))
 
         def begun() -> None:
             page = "" if address is None else f", page at http://{address}/"
@@ -56,7 +56,9 @@ async def serve(path: Path) -> None:
                 watchdog = group.create_task(Watchdog(manager, daemon.alive).run(), name="watchdog")
                 telling = group.create_task(webhooks.run(), name="webhooks")
                 watching = group.create_task(_tell(daemon, webhooks, manager), name="vigil")
+                reloading = group.create_task(_reload(daemon, manager, stopped.hangup), name="reloads")
                 await daemon.run(begun, manager.stopping)
+                reloading.cancel()
                 watching.cancel()
                 await _last_words(webhooks)
                 telling.cancel()
@@ -117,23 +119,36 @@ async def _last_words(webhooks: Webhooks) -> None:
         pass  # the webhooks have told the log why
 
 
-class Signals:
-    """SIGTERM and SIGINT drain, the second one cancels; SIGHUP reloads. ``at_once``: the second one came."""
+async def _reload(daemon: Daemon, manager: ServiceManager, hangup: asyncio.Event) -> None:
+    """The configuration anew, at each SIGHUP."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        manager.reloading()
+        try:
+            await daemon.reload()
+        except AsyncCopyError:
+            pass  # the daemon has told it
+        finally:
+            manager.ready()
 
-    def __init__(self, daemon: Daemon, manager: ServiceManager, events: Events) -> None:
+
+class Signals:
+    """SIGTERM and SIGINT drain, the second one cancels. ``at_once``: the second one came; ``hangup``: a SIGHUP did."""
+
+    def __init__(self, daemon: Daemon, events: Events) -> None:
         self._daemon = daemon
-        self._manager = manager
         self._events = events
-        self._reloads: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.at_once = False
+        self.hangup = asyncio.Event()
 
     def __enter__(self) -> Self:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, task.cancel)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,17 +164,3 @@ class Signals:
         self._stopping = True
         self._events.tell("", "info", "stopping after the ranges in flight; a second signal stops at once")
         self._daemon.begin_drain()
-
-    def _reload(self) -> None:
-        reload = asyncio.get_running_loop().create_task(self._reloaded(), name="reload")
-        self._reloads.add(reload)  # a loop keeps no hold of its tasks
-        reload.add_done_callback(self._reloads.discard)
-
-    async def _reloaded(self) -> None:
-        self._manager.reloading()
-        try:
-            await self._daemon.reload()
-        except AsyncCopyError:
-            pass  # the daemon has told it
-        finally:
-            self._manager.ready()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.errors import (
     AsyncCopyError,
@@ -17,6 +19,7 @@ from asynccopy.errors import (
     Refused,
     SourceChanged,
     StillOpen,
+    Transient,
     root_cause,
 )
 from asynccopy.executors.cores import most_ranges
@@ -33,7 +36,7 @@ from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
-from asynccopy.storage.retrying import RetryingDestination
+from asynccopy.storage.retrying import RetryingDestination, Trouble
 from asynccopy.transfer.copy import Copied, Verify, abort
 from asynccopy.transfer.parts import check_part_size
 
@@ -41,8 +44,12 @@ BATCH = 1000
 """Rows claimed from the journal at once."""
 LOOKED_BACK = 16
 """Done files whose objects are looked up before a journal is believed."""
+PREFLIGHT: Final = 15.0
+"""Seconds for which passing trouble of a side is waited for before anything was done."""
 CHANGES = 5
 """How often a file may turn out changed in one run before it is left, by name, for the next."""
+
+T = TypeVar("T")
 
 
 class CopyOptions(Struct, frozen=True):
@@ -128,9 +135,10 @@ class Mirror:
         Raises Interrupted when ``stop`` was set before the end; Unreachable, CredentialsRefused, NotThere,
         WrongServer from the preflight of both sides, before anything is written; JournalError.
         """
-        root = await self._bare_source.check()
+        root = await self._preflight(self._bare_source.check)
         known = self.capabilities
-        capabilities = self.capabilities = known or await self._bare_destination.check()
+        capabilities = known if known is not None else await self._preflight(self._bare_destination.check)
+        self.capabilities = capabilities
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
         recipe = Recipe(
@@ -174,6 +182,16 @@ class Mirror:
             for row in rows:
                 yield row.status
             after = rows[-1].id
+
+    async def _preflight(self, check: Callable[[], Awaitable[T]]) -> T:
+        """A wrong address is told at once; passing trouble is waited for, but not long: somebody may look on."""
+        policy = replace(self._policy, patience=min(self._policy.patience, PREFLIGHT))
+        trouble = Trouble(policy, self._noticed)
+        while True:
+            try:
+                return await check()
+            except Transient as error:
+                await trouble.wait(error)
 
     # --- the pass ------------------------------------------------------------------------------------------------
 
@@ -231,7 +249,7 @@ class Mirror:
                     return None
                 continue
             row = self._claimed.popleft()
-            if await self._needs_no_copy(row):
+            if (self._twins or self._look.settle is not None) and await self._needs_no_copy(row):
                 continue
             self._progress.took_off(row.status.path, row.status.length)
             return Order(row.id, row.status, _FileLog(self._journal, row.id))

@@ -12,7 +12,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from asynccopy.errors import SnapshotGone
 from asynccopy.journal import Journal
 from asynccopy.storage.interface import Snapshots
 
@@ -72,7 +71,7 @@ class Watermark:
             if name.startswith(self._prefix) and name != frozen.newer:
                 await self._snapshots.delete(name)
 
-    async def lose(self, error: SnapshotGone) -> None:
+    async def lose(self) -> None:
         """A snapshot that was needed is gone: begin with a new one, and a full look."""
         await self._journal.forget(NEXT)
         await self._journal.forget(BASE)

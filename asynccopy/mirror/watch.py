@@ -342,8 +342,8 @@ class Watcher:
                 await self._copy(
                     journal, view, Pass(kind="snapshot", label=f" {frozen.older} {frozen.newer}", find=find)
                 )
-        except SnapshotGone as error:
-            await watermark.lose(error)
+        except SnapshotGone:
+            await watermark.lose()
             raise
         # Also where a directory could not be listed: it stays to be listed in the journal, for every pass to come.
         await watermark.advance(frozen)

@@ -83,7 +83,7 @@ async def test_failed_files_are_tried_again_by_the_button(place: Place, browser:
     page = await visit(browser, port, "#m")
     mirror = page.get_by_label("Mirror m")
     await expect(mirror.locator(".errors")).to_contain_text(EVIL)
-    assert (await until(place, lambda status: status["failed"] == 1))["state"] == "watching"
+    await until(place, lambda status: status["failed"] == 1 and status["state"] == "watching")
     (in_the_way / "x").rmdir()
     in_the_way.rmdir()
     await page.get_by_role("button", name="Retry m").click()

@@ -139,6 +139,7 @@ class Base:
         return steps.taken
 
 
+@pytest.mark.timeout(600)  # some hundred runs, each with a journal of its own
 @pytest.mark.parametrize("watch", ["snapshots", "scan"])
 async def test_cancelled_at_every_step(tmp_path: Path, watch: Literal["snapshots", "scan"]) -> None:
     base = Base(tmp_path, watch)

@@ -81,7 +81,7 @@ class Watched:
             time.sleep(0.3)
         status = self.settled()
         assert status["failed"] == 0 and status["reason"] == "", status
-        assert state_in_metrics(self.service) == "watching"
+        eventually(lambda: state_in_metrics(self.service) == "watching", 60.0)  # between two passes
         assert uploading(self.store, self.bucket) == []
         assert self.service.running is not None and self.service.running.pid == pid
         assert self.service.stop().code == 0
