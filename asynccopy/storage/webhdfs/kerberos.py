@@ -91,6 +91,7 @@ class Identity:
     def forget(self) -> None:
         """Use none of the tickets again that the keytab gave: the server takes them no longer."""
         self._cache = next(_numbers)
+        self._filled = False
 
     async def greeting(self, host: str) -> Greeting:
         """The first words to the web server of a host. Raises CredentialsRefused, Unreachable (the KDC), UsageError."""
@@ -98,34 +99,26 @@ class Identity:
 
     def _greet(self, host: str) -> Greeting:
         library()
-        if self._keytab is not None:
+        if self._keytab is None:
+            return self._first_words(host)
+        _check_readable(self._keytab, host)
+        if self._filled:
             try:
-                with open(self._keytab, "rb"):
-                    pass
-            except OSError as error:
-                raise CredentialsRefused(
-                    f"{host}: Kerberos: keytab {self._keytab}: {error.strerror}",
-                    hint="check `keytab` and the file's owner",
-                ) from None
-        try:
-            try:
-                return self._greet_with(host)
+                return self._first_words(host)
             except CredentialsRefused:
-                if self._keytab is None:
-                    raise
-                # Of tickets that have ended the library does not say why there are no others: ask without them.
-                self.forget()
-                return self._greet_with(host)
+                self.forget()  # of tickets that have ended the library does not say why there are no others
+        try:
+            greeting = self._first_words(host)
         except CredentialsRefused as error:
-            if self._keytab is None or "No credentials cache" not in error.message:
+            if "No credentials cache" not in error.message:
                 raise
             # No ticket was asked for: the library found no key in it to ask with.
-            whose = self._principal or "anybody"
-            raise CredentialsRefused(
-                f"{host}: Kerberos: keytab {self._keytab} holds no key of {whose}", hint=_KEYTAB
-            ) from None
+            message = f"{host}: Kerberos: keytab {self._keytab} holds no key of {self._principal or 'anybody'}"
+            raise CredentialsRefused(message, hint=_KEYTAB) from None
+        self._filled = True
+        return greeting
 
-    def _greet_with(self, host: str) -> Greeting:
+    def _first_words(self, host: str) -> Greeting:
         return Greeting(self._credentials(), self._principal or "", host, self._mutual)
 
     def _credentials(self) -> dict[str, str]:
@@ -142,7 +135,6 @@ class Greeting:
         self._host = host
         self._mutual = mutual
         self._context = c_void_p()
-        self.principal = ""
         with self._named(f"HTTP@{host}", _HOST_SERVICE) as target, self._credential(store, principal) as credential:
             self.principal = self._name_of(credential)
             self.header = "Negotiate " + base64.b64encode(self._step(credential, target, b"")).decode()
@@ -261,6 +253,17 @@ class Greeting:
     def __del__(self) -> None:
         if getattr(self, "_context", None):
             self._library.gss_delete_sec_context(byref(c_uint32()), byref(self._context), None)
+
+
+def _check_readable(keytab: str, host: str) -> None:
+    """Raises CredentialsRefused. The library would only say that it has no ticket."""
+    try:
+        with open(keytab, "rb"):
+            return
+    except OSError as error:
+        raise CredentialsRefused(
+            f"{host}: Kerberos: keytab {keytab}: {error.strerror}", hint="check `keytab` and the file's owner"
+        ) from None
 
 
 @cache
