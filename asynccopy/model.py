@@ -23,8 +23,29 @@ class FileVersion(Struct, frozen=True):
     file_id: int
 
 
+class Attributes(Struct, frozen=True, gc=False):
+    """What HDFS knows of a file or directory besides its version and blocks, and a destination may want to keep.
+
+    ``permission``: the mode bits, 0o1777 at most. ``access_time``: 0 where none is kept. ``replication``: 0 of a
+    directory, and where the source has none.
+    """
+
+    owner: str
+    group: str
+    permission: int
+    access_time: int = 0
+    replication: int = 0
+
+
+Preserved = Literal["owner", "group", "permission", "times", "replication", "block-size"]
+"""What an HDFS destination can keep of a file."""
+
+
 class FileStatus(Struct, frozen=True):
-    """One entry of a listing, as HDFS's FileStatus; ``path`` relative to the source root."""
+    """One entry of a listing, as HDFS's FileStatus; ``path`` relative to the source root.
+
+    ``attributes``: None where the source tells none, or nobody asked for them.
+    """
 
     path: str
     length: int
@@ -32,6 +53,7 @@ class FileStatus(Struct, frozen=True):
     file_id: int = 0
     is_directory: bool = False
     block_size: int = 0
+    attributes: Attributes | None = None
 
     @property
     def version(self) -> FileVersion:
@@ -136,7 +158,8 @@ class PartReply(Struct, frozen=True):
 class ObjectMeta(Struct, frozen=True):
     """An object as the store describes it. The CRCs are of the whole object, None where the store keeps none.
 
-    ``modification_time`` in ms, 0 where unknown. ``crc64`` is CRC-64/XZ, which OSS calls crc64ecma.
+    ``modification_time`` in ms, 0 where unknown. ``crc64`` is CRC-64/XZ, which OSS calls crc64ecma. ``file_checksum``:
+    of what was just written, where an HDFS cut it into blocks as the source did, so that the two can be equal.
     """
 
     key: str
@@ -145,10 +168,11 @@ class ObjectMeta(Struct, frozen=True):
     crc32c: int | None = None
     modification_time: int = 0
     crc64: int | None = None
+    file_checksum: FileChecksum | None = None
 
     @property
     def checksum(self) -> str:
-        """The store's own checksum as the ledger keeps it (``Evidence.object``), "" where it has none."""
+        """The store's own CRC as the ledger keeps it (``Evidence.object``), "" where it has none."""
         if self.crc64 is not None:
             return f"CRC64:{self.crc64:016x}"
         return "" if self.crc32c is None else f"CRC32C:{self.crc32c:08x}"
@@ -184,7 +208,7 @@ class Evidence(Struct, frozen=True):
 
     ``source`` is the source's own checksum, ``object`` the store's, each ``ALGORITHM:value`` or "" where a side has
     none. ``method``: ``checksum`` (both ends compared with the stream), ``read-back`` (the object was read again),
-    ``size``, ``none``.
+    ``in-store`` (the store copied it, and tells the same checksum of both), ``size``, ``none``.
     """
 
     method: str

@@ -83,9 +83,9 @@ class WebHdfs:
     def set_owner(self, path: str, owner: str, group: str) -> None:
         self._ask("PUT", path, op="SETOWNER", owner=owner, group=group)
 
-    def set_times(self, path: str, modification_time: int) -> None:
-        """Milliseconds since the epoch."""
-        self._ask("PUT", path, op="SETTIMES", modificationtime=modification_time)
+    def set_times(self, path: str, modification_time: int, access_time: int = -1) -> None:
+        """Milliseconds since the epoch; -1 keeps what is."""
+        self._ask("PUT", path, op="SETTIMES", modificationtime=modification_time, accesstime=access_time)
 
     def cancel_token(self, token: str) -> None:
         """A delegation token of ours."""
@@ -102,9 +102,24 @@ class WebHdfs:
         found: dict[str, Any] = self._ask("GET", path, op="GETFILESTATUS")["FileStatus"]
         return found
 
+    def statuses(self, path: str) -> list[dict[str, Any]]:
+        """WebHDFS's FileStatus of all that a directory holds, in HDFS's order. LISTSTATUS gives all of it at once."""
+        found: list[dict[str, Any]] = self._ask("GET", path, op="LISTSTATUS")["FileStatuses"]["FileStatus"]
+        return found
+
     def names(self, path: str) -> list[str]:
-        """What a directory holds, in HDFS's order. LISTSTATUS gives all of it at once."""
-        return [entry["pathSuffix"] for entry in self._ask("GET", path, op="LISTSTATUS")["FileStatuses"]["FileStatus"]]
+        """What a directory holds, in HDFS's order."""
+        return [entry["pathSuffix"] for entry in self.statuses(path)]
+
+    def checksum(self, path: str) -> str:
+        """GETFILECHECKSUM: algorithm and bytes."""
+        status, location, reply = self._request("GET", path, {"op": "GETFILECHECKSUM"})
+        if status == 307:
+            status, reply = self._to_datanode("GET", path, location, None)
+        if status != 200:
+            raise WebHdfsError(status, reply)
+        found = json.loads(reply)["FileChecksum"]
+        return f"{found['algorithm']}:{found['bytes']}"
 
     def read(self, path: str) -> bytes:
         """The whole file."""

@@ -13,6 +13,7 @@ from asynccopy.cli import progress as display
 from asynccopy.cli.job import Sides, journal_path, make_journal_directory, open_sides
 from asynccopy.cli.options import (
     FILE,
+    PRESERVE,
     PROCESSES,
     RATE,
     SIZE,
@@ -56,6 +57,12 @@ from asynccopy.storage.registry import Settings
     help="Processes that copy. auto: by the cores; one below four.",
 )
 @click.option("--part-size", type=SIZE, help="Size of an upload's parts. Default: by the length.")
+@click.option(
+    "--preserve",
+    type=PRESERVE,
+    metavar="WORDS",
+    help="From HDFS to HDFS, keep owner,group,permission,times,replication,block-size, or all.",
+)
 @click.option("--sign-payload", is_flag=True, help="Let the S3 signature cover the bodies (costs a SHA-256).")
 @click.option("--result", type=FILE, help="Write the outcome there as one JSON document.")
 @talk_options
@@ -95,6 +102,8 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         sign_payload=options["sign_payload"],
         bandwidth=options["bandwidth"],
         concurrency=options["concurrency"] or most_ranges(),
+        preserve=options["preserve"] or (),
+        file_checksums=options["verify"] == "checksum",
     )
     async with open_sides(options["source"], options["destination"], options["config"], settings) as sides:
         if options["dry_run"]:
@@ -132,7 +141,12 @@ def _mirror(
     stop: asyncio.Event,
     progress: Progress,
 ) -> Mirror:
-    chosen = CopyOptions(verify=options["verify"], concurrency=options["concurrency"], part_size=options["part_size"])
+    chosen = CopyOptions(
+        verify=options["verify"],
+        concurrency=options["concurrency"],
+        part_size=options["part_size"],
+        preserving=bool(options["preserve"]),
+    )
 
     def noticed(error: AsyncCopyError, delay: float) -> None:
         log.info("retrying", error=type(error).__name__, reason=error.message, delay=round(delay, 3))

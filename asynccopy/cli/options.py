@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from asynccopy import units
 from asynccopy.mirror.selection import Selection
+from asynccopy.model import Preserved
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -41,11 +42,21 @@ def _auto_or_up_to(most: int, text: str) -> int | None:
     return int(text)
 
 
+def _preserved(text: str) -> tuple[Preserved, ...]:
+    words: tuple[Preserved, ...] = get_args(Preserved)
+    given = text.split(",")
+    wrong = [word for word in given if word not in (*words, "all")]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is none of {', '.join(words)}, all")
+    return tuple(word for word in words if word in given or "all" in given)
+
+
 SIZE = _Parsed("size", units.parse_size)
 RATE = _Parsed("rate", units.parse_rate)
 MOMENT = _Parsed("time", lambda text: units.parse_moment(text, datetime.now(UTC)))
 PROCESSES = _Parsed("number", partial(_auto_or_up_to, 64))
 CONCURRENCY = _Parsed("number", partial(_auto_or_up_to, 10_000))
+PRESERVE = _Parsed("words", _preserved)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 _SELECTION = (

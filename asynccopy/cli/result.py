@@ -69,6 +69,7 @@ class Run(Struct, frozen=True):
             },
             "verified": seen.verified,
             "resumed_parts": seen.resumed_parts,
+            "copied_in_store": seen.in_store_files,
             "started": _iso(self.started),
             "finished": _iso(self.finished),
             "duration_seconds": round((self.finished - self.started).total_seconds(), 3),
@@ -85,6 +86,8 @@ class Run(Struct, frozen=True):
             f"{seen.skipped_files:,} there already, {seen.failed_files:,} failed, {seen.resumed_parts:,} parts resumed",
             err=True,
         )
+        if seen.in_store_files:
+            click.echo(f"  {seen.in_store_files:,} of them were copied inside the store", err=True)
         for failure in seen.failures[:_SHOWN_FAILURES]:
             text = f"{failure.path}: {failure.error_class}: {failure.message}"
             click.echo(f"  failed  {printable(redact(text))}", err=True)

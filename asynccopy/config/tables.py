@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from asynccopy.config.cluster import Cluster
 from asynccopy.logs import HIDDEN
-from asynccopy.model import MIB
+from asynccopy.model import MIB, Preserved
 from asynccopy.timetable import Timetable
 from asynccopy.units import Cap
 
@@ -279,6 +279,7 @@ class MirrorConfig(_Table, frozen=True, kw_only=True):
     newer_than: Moment | None = None
     older_than: Moment | None = None
     empty_directories: bool = True
+    preserve: tuple[Preserved, ...] = ()
 
     def __post_init__(self) -> None:
         if self.interval < 1:

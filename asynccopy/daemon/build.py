@@ -56,6 +56,7 @@ def rules(mirror: MirrorConfig) -> Rules:
             verify=mirror.verify,
             concurrency=mirror.concurrency if isinstance(mirror.concurrency, int) else None,
             part_size=mirror.part_size,
+            preserving=bool(mirror.preserve),
         ),
         watch=mirror.watch,
         cadence=Cadence(mirror.interval, mirror.full_scan_interval),
@@ -77,7 +78,11 @@ def open_sides(
 
     Raises UsageError.
     """
-    settings = Settings(concurrency=most_concurrency(mirror))
+    settings = Settings(
+        concurrency=most_concurrency(mirror),
+        preserve=mirror.preserve,
+        file_checksums=mirror.verify == "checksum",
+    )
     url, reading = config.place(mirror.source)
     there = msgspec.structs.replace(settings, **reading)
     source = open_source(url, there, bandwidths, latency=asked, namenodes=namenodes)

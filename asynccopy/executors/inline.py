@@ -11,7 +11,8 @@ from msgspec import Struct
 from asynccopy.errors import AsyncCopyError
 from asynccopy.model import FileStatus
 from asynccopy.storage.budget import Budget
-from asynccopy.transfer.copy import Copied, Copier, PartLog
+from asynccopy.transfer.copy import Copied, Copier
+from asynccopy.transfer.uploads import PartLog
 
 
 class Order(Struct, frozen=True):

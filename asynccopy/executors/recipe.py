@@ -23,7 +23,7 @@ from asynccopy.transfer.verify import Prover
 class Recipe(Struct, frozen=True):
     """How to copy. ``single_file``: the source's root is a file. ``capabilities``: what the destination proved able to
     do. ``part_size``: bytes, None for automatic. ``concurrency``: ranges in flight; ``steered``: at most, and as
-    many as pay.
+    many as pay. ``preserving``: the destination keeps more of a file than its bytes.
     """
 
     single_file: bool
@@ -33,6 +33,7 @@ class Recipe(Struct, frozen=True):
     concurrency: int
     steered: bool
     policy: RetryPolicy
+    preserving: bool = False
 
 
 class Watch:
@@ -73,7 +74,15 @@ def retrying_source(source: Source, single_file: bool, policy: RetryPolicy, noti
 
 def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watch, budget: Budget) -> Copier:
     """A copier between sides that retry; ``budget`` is for its ranges in flight."""
-    prover = Prover(source, destination, recipe.capabilities, recipe.verify, recipe.policy, watch.noticed)
+    prover = Prover(
+        source,
+        destination,
+        recipe.capabilities,
+        recipe.verify,
+        recipe.policy,
+        watch.noticed,
+        preserving=recipe.preserving,
+    )
     return Copier(
         source,
         destination,
@@ -84,6 +93,7 @@ def copier(recipe: Recipe, source: Source, destination: Destination, watch: Watc
         noticed=watch.noticed,
         moved=watch.moved,
         stop=watch.stop,
+        preserving=recipe.preserving,
     )
 
 

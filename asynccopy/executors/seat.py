@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.errors import AsyncCopyError, FileError, Interrupted
 from asynccopy.executors.answers import answer
@@ -282,7 +283,7 @@ def _result(outcome: Outcome, flight: Flight) -> Copied | AsyncCopyError:
     """Parts that a lost worker of this very run had sent are no resumed ones."""
     if outcome.copied is not None:
         resumed = outcome.copied.resumed_parts
-        return Copied(outcome.copied.evidence, resumed - min(flight.earlier, resumed))
+        return replace(outcome.copied, resumed_parts=resumed - min(flight.earlier, resumed))
     if outcome.trouble is None:
         raise FrameError(f"no outcome of order {outcome.number}")
     return outcome.trouble.error()

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from asynccopy.errors import JournalError, NameRefused, NotFound, StillOpen, UsageError
+from asynccopy.journal.attributes import kept
 from asynccopy.journal.database import Database, Work
 from asynccopy.journal.packed import BEGINNING, Key, Unpack, pack_some, packs_of, unpack, unpack_one
 from asynccopy.journal.pages import Page, Unmet, list_again, record_files, record_page
@@ -25,8 +26,9 @@ from asynccopy.journal.vanishing import BATCH, drop_unseen, forget_revived, now,
 from asynccopy.model import Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 
 _CHANGED = """
-UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, state = 0, method = '',
-    source_checksum = '', object_checksum = '', done_at = 0, error_class = '', error = '', hint = ''
+UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, attributes = ?, access_time = ?,
+    state = 0, method = '', source_checksum = '', object_checksum = '', done_at = 0, error_class = '', error = '',
+    hint = ''
 WHERE id = ?
 """
 _REOPEN = """
@@ -45,7 +47,7 @@ SELECT id, length, modification_time, file_id, method, source_checksum, object_c
 CREATE TEMP TRIGGER finish INSTEAD OF INSERT ON finished BEGIN
     UPDATE files SET state = 1, method = NEW.method, source_checksum = NEW.source_checksum,
         object_checksum = NEW.object_checksum, etag = NEW.etag, done_at = NEW.done_at,
-        error_class = '', error = '', hint = ''
+        error_class = '', error = '', hint = '', attributes = 0, access_time = 0
     WHERE id = NEW.id AND length = NEW.length AND modification_time = NEW.modification_time
         AND file_id = NEW.file_id;
     INSERT INTO missed SELECT NEW.id, NEW.length, NEW.modification_time, NEW.file_id WHERE changes() = 0;
@@ -321,8 +323,7 @@ class Journal(JournalReader):
 
     async def changed(self, file_id: int, status: FileStatus) -> None:
         """The source holds another version: pending again under the same id. An upload stays recorded."""
-        row = (status.length, status.modification_time, status.file_id, status.block_size, file_id)
-        await self._database.write(lambda c: c.execute(_CHANGED, row).rowcount)
+        await self._database.write(partial(_changed, file_id=file_id, status=status))
 
     async def reopen(self, paths: Sequence[str] | None) -> None:
         """These files, or all, are not done after all: pending again, their evidence void."""
@@ -405,6 +406,12 @@ def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
         connection.execute(
             f"CREATE INDEX IF NOT EXISTS files_{order} ON files (state, {ORDERS[order]}) WHERE state <> 1"
         )
+
+
+def _changed(connection: sqlite3.Connection, file_id: int, status: FileStatus) -> None:
+    (has,) = kept(connection, [status])
+    version = (status.length, status.modification_time, status.file_id)
+    connection.execute(_CHANGED, (*version, status.block_size, *has, file_id))
 
 
 def _reopen(connection: sqlite3.Connection, paths: Sequence[str]) -> Unpack | None:

@@ -48,7 +48,7 @@ INSERT INTO files (directory, id, name, length, modification_time, file_id, bloc
 """
 _INTO_PACKS = "INSERT INTO packed (directory, first, files, bytes, versions, proofs) VALUES (?, ?, ?, ?, ?, ?)"
 
-# The marker of an empty directory is never packed: it is alone there.
+# The marker of a directory, which is mostly alone there, is never packed.
 _NEXT = """
 SELECT f.directory, d.state = 1, CASE d.path WHEN '' THEN '' ELSE d.path || '/' END
 FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from asynccopy.journal.attributes import kept
 from asynccopy.journal.columns import Known
 from asynccopy.journal.packed import Packs, Unpack, packs_of
 from asynccopy.journal.rows import PageCount
@@ -30,11 +31,12 @@ from asynccopy.model import FileStatus
 # A file met again: done and unchanged stays as it is; all else is to be copied, and older evidence is void. The ETag
 # stays: should the file vanish before it is copied, it tells which object is left.
 _MEET_FILE = """
-INSERT INTO files (directory, name, length, modification_time, file_id, block_size) VALUES {rows}
+INSERT INTO files (directory, name, length, modification_time, file_id, block_size, attributes, access_time)
+VALUES {rows}
 ON CONFLICT (directory, name) DO UPDATE SET
     length = excluded.length, modification_time = excluded.modification_time, file_id = excluded.file_id,
-    block_size = excluded.block_size, state = 0, method = '', source_checksum = '', object_checksum = '',
-    done_at = 0, error_class = '', error = '', hint = ''
+    block_size = excluded.block_size, attributes = excluded.attributes, access_time = excluded.access_time, state = 0,
+    method = '', source_checksum = '', object_checksum = '', done_at = 0, error_class = '', error = '', hint = ''
 WHERE state <> 1 OR length <> excluded.length OR modification_time <> excluded.modification_time
     OR file_id <> excluded.file_id
 """
@@ -73,8 +75,8 @@ _LIST_AGAIN = """
 INSERT INTO directories (path, first_pass, pass) VALUES (?, ?, ?)
 ON CONFLICT (path) DO UPDATE SET state = 0, after = '', settled = 0, pass = excluded.pass
 """
-_Row = tuple[int, str, int, int, int, int]
-"""directory, name, length, modification time, file id, block size"""
+_Row = tuple[int, str, int, int, int, int, int, int]
+"""directory, name, length, modification time, file id, block size, attributes, access time"""
 _Version = tuple[str, int, int, int]
 """name, length, modification time, file id"""
 _decode_ids = msgspec.msgpack.Decoder(list[int]).decode
@@ -138,7 +140,7 @@ def record_page(connection: sqlite3.Connection, page: Page, *, swept: bool) -> P
         return PageCount(0, 0, 0, 0)
     known = _Known(*found)
     prefix = f"{known.path}/" if known.path else ""
-    rows = _rows(page.directory, prefix, page.files)
+    rows = _rows(connection, page.directory, prefix, page.files)
     look = _look(connection, page, known, prefix, rows)
     done = look.done
     changed = _changed(look.packed, rows)
@@ -179,7 +181,7 @@ def record_files(connection: sqlite3.Connection, files: Sequence[FileStatus]) ->
     for file in files:
         path = file.path.rpartition("/")[0]
         place = _place(connection, path, number, places, is_parent=not file.path.endswith("/"))
-        by_place.setdefault(place, []).extend(_rows(place, f"{path}/" if path else "", [file]))
+        by_place.setdefault(place, []).extend(_rows(connection, place, f"{path}/" if path else "", [file]))
     unchanged = []
     for place, rows in by_place.items():
         done = _done_before(connection, place, rows)
@@ -207,10 +209,10 @@ def _number(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT pass_number FROM job").fetchone()[0])
 
 
-def _rows(directory: int, prefix: str, files: Sequence[FileStatus]) -> list[_Row]:
+def _rows(connection: sqlite3.Connection, directory: int, prefix: str, files: Sequence[FileStatus]) -> list[_Row]:
     return [
-        (directory, _name(prefix, file.path), file.length, file.modification_time, file.file_id, file.block_size)
-        for file in files
+        (directory, _name(prefix, file.path), file.length, file.modification_time, file.file_id, file.block_size, *has)
+        for file, has in zip(files, kept(connection, files), strict=True)
     ]
 
 

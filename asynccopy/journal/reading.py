@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from asynccopy.errors import JournalError
+from asynccopy.journal.attributes import attributes_of
 from asynccopy.journal.columns import Known, Proof, unpack_versions
 from asynccopy.journal.database import Reader
 from asynccopy.journal.packed import BEGINNING, Key, packed_after, packed_row
@@ -43,8 +44,10 @@ FROM job
 """
 # INDEXED BY: should the index not serve the query any more, that must fail a test and not become a walk over all files.
 _PENDING = """
-SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size
+SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size,
+    f.access_time, a.owner, a."group", a.permission, a.replication
 FROM files AS f INDEXED BY {index} CROSS JOIN directories AS d ON d.id = f.directory
+    LEFT JOIN attributes AS a ON a.id = f.attributes
 WHERE f.state = 0 AND f.state <> 1 AND f.id > ? ORDER BY {order}f.id LIMIT ?
 """
 ORDERS = {
@@ -58,8 +61,11 @@ _SOME_PACKED = """
 SELECT d.path, p.versions FROM packed AS p CROSS JOIN directories AS d ON d.id = p.directory ORDER BY p.id LIMIT ?
 """
 _SOME_DONE = """
-SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size
-FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory WHERE f.state = 1 ORDER BY f.id LIMIT ?
+SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_size,
+    f.access_time, a.owner, a."group", a.permission, a.replication
+FROM files AS f CROSS JOIN directories AS d ON d.id = f.directory
+    LEFT JOIN attributes AS a ON a.id = f.attributes
+WHERE f.state = 1 ORDER BY f.id LIMIT ?
 """
 _FAILURES = """
 SELECT d.path, f.name, f.error_class, f.error, f.hint
@@ -304,8 +310,11 @@ class JournalReader:
 
 def _pending(connection: sqlite3.Connection, query: str, values: tuple[int, ...]) -> list[PendingFile]:
     return [
-        PendingFile(id, FileStatus(join(directory, name), length, time, file_id, not name, block_size))
-        for id, directory, name, length, time, file_id, block_size in connection.execute(query, values)
+        PendingFile(
+            id,
+            FileStatus(join(directory, name), length, time, file_id, not name, block_size, attributes_of(attributes)),
+        )
+        for id, directory, name, length, time, file_id, block_size, *attributes in connection.execute(query, values)
     ]
 
 

@@ -68,11 +68,24 @@ CREATE TABLE files (
     error_class        TEXT    NOT NULL DEFAULT '', -- failed: why
     error              TEXT    NOT NULL DEFAULT '',
     hint               TEXT    NOT NULL DEFAULT '',
+    attributes         INTEGER NOT NULL DEFAULT 0,  -- until it is done; 0: not known
+    access_time        INTEGER NOT NULL DEFAULT 0,  -- likewise
     UNIQUE (directory, name)
 );
 -- Where files are copied in another order than this, there is an index more: see ORDERS in reading.py.
 -- The work that is left, in id order within a state. A query must repeat "state <> 1" or SQLite may not use it.
 CREATE INDEX files_not_done ON files (state) WHERE state <> 1;
+
+-- What files that are to be copied have besides bytes and version, each combination once: there are a few hundred. No row
+-- is ever removed.
+CREATE TABLE attributes (
+    id           INTEGER PRIMARY KEY,
+    owner        TEXT    NOT NULL,
+    "group"      TEXT    NOT NULL,
+    permission   INTEGER NOT NULL,                  -- the mode bits
+    replication  INTEGER NOT NULL,
+    UNIQUE (owner, "group", permission, replication)
+);
 
 -- Files that are done and have been left alone for a while, thousands to a row (a pack), for a seventh of the space: see
 -- columns.py for the bytes and packed.py for what becomes of them. A file is in files or in one pack, never in both, and

@@ -36,6 +36,10 @@ class Finder(Protocol):
 
     async def run(self) -> None: ...
 
+    async def settle(self) -> None:
+        """The pass has come to its end."""
+        ...
+
 
 class Diff:
     """The files of a pass, by the diff between two snapshots. ``listing`` lists the directories that are new."""
@@ -78,6 +82,9 @@ class Diff:
             await self._look(changes)
         await self._listing.run()
         self.complete = self.complete and self._listing.complete
+
+    async def settle(self) -> None:
+        await self._listing.settle()
 
     async def _remove(self) -> None:
         """First everything that is gone, by its old name: what was created may bear the same one."""

@@ -15,7 +15,7 @@ from asynccopy.journal import Directory, Journal
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus
-from asynccopy.storage.interface import Source
+from asynccopy.storage.interface import KeysRefused, Source
 
 WORKERS = 8
 AHEAD = 1000
@@ -25,7 +25,8 @@ AHEAD = 1000
 class Listing:
     """One pass over the source: lists the directories that the journal has to list, and those that this finds.
 
-    ``found`` is called after every page; ``complete``: all could be listed.
+    ``found`` is called after every page; ``complete``: all could be listed, but for keys that no path can be.
+    ``directories``: each of them gets a marker (a path that ends in ``/``), not only the empty ones.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class Listing:
         progress: Progress,
         stop: asyncio.Event,
         found: Callable[[], None],
+        *,
+        directories: bool = False,
     ) -> None:
         self._source = source
         self._journal = journal
@@ -43,10 +46,12 @@ class Listing:
         self._progress = progress
         self._stop = stop
         self._found = found
+        self._directories = directories
         self._queue: deque[Directory] = deque()
         self._taken: set[int] = set()  # in a worker's hands, or given up in this run
         self._working = 0
         self._turn = asyncio.Condition()
+        self._odd: list[Directory] = []
         self.complete = True
 
     async def run(self) -> None:
@@ -56,7 +61,17 @@ class Listing:
                     group.create_task(self._work(), name=f"listing worker {number}")
         except BaseExceptionGroup as failures:
             raise root_cause(failures) from None
-        if self.complete and not self._stop.is_set():
+        if self.complete and not self._stop.is_set() and not self._odd:
+            await self._journal.listing_done()
+
+    async def settle(self) -> None:
+        """Take those directories for listed, too, that hold keys which no path can be: all else of them was.
+
+        To be called when the pass has come to its end, so that a run which resumes it names those keys again.
+        """
+        for directory in self._odd:
+            await self._journal.record_page(directory.id, [], [], None)
+        if self._odd:
             await self._journal.listing_done()
 
     async def _work(self) -> None:
@@ -96,19 +111,23 @@ class Listing:
             try:
                 page = await self._source.list(directory.path, after)
                 entries, cursor = page.entries, page.after
-                empty = not entries and not after and bool(directory.path)
+                marked = (not entries and not after) or (self._directories and cursor is None)
             except NotFound:
-                entries, cursor, empty = [], None, False  # removed since its parent was listed
+                entries, cursor, marked = [], None, False  # removed since its parent was listed
                 if not directory.path:
                     raise
+            except KeysRefused as error:
+                self._progress.failed(directory.path + "/", 0, NameRefused(error.message, hint=error.hint))
+                self._odd.append(directory)
+                return False
             except AsyncCopyError as error:
                 if error.fatal:
                     raise
                 self.complete = False
                 self._progress.failed(directory.path + "/", 0, error)
                 return False
-            if empty:
-                entries = [FileStatus(directory.path + "/", 0, 0, is_directory=True)]
+            if marked and directory.path:
+                entries = [FileStatus(directory.path + "/", 0, 0, is_directory=True), *entries]
             files, subdirectories, others = self._sort(entries)
             count = await self._journal.record_page(directory.id, files, subdirectories, cursor, others)
             self._progress.listed_files += count.files

@@ -31,14 +31,15 @@ from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
-from asynccopy.mirror.renames import carried_over
+from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, Trouble
-from asynccopy.transfer.copy import Copied, Verify, abort
+from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
+from asynccopy.transfer.uploads import abort
 
 BATCH = 1000
 """Rows claimed from the journal at once."""
@@ -54,12 +55,18 @@ T = TypeVar("T")
 
 class CopyOptions(Struct, frozen=True):
     """How to copy. ``concurrency``: ranges in flight over all files, None for automatic. ``part_size``: bytes, None for
-    automatic.
+    automatic. ``preserving``: the destination keeps more of files and directories than bytes and names.
     """
 
     verify: Verify = "checksum"
     concurrency: int | None = None
     part_size: int | None = None
+    preserving: bool = False
+
+
+def looked_for(selection: Selection, options: CopyOptions) -> str:
+    """The same text for the same files and markers: who has looked for others must look again."""
+    return selection.text + "+directories" * options.preserving
 
 
 Find = Callable[[Source, Listing, Callable[[], None]], Finder]
@@ -149,6 +156,7 @@ class Mirror:
             self._options.concurrency or most_ranges(),
             self._options.concurrency is None,
             self._policy,
+            self._options.preserving,
         )
         watch = Watch(self._noticed, self._progress.moved, self._stop)
         source = retrying_source(self._bare_source, recipe.single_file, self._policy, watch.noticed)
@@ -157,7 +165,7 @@ class Mirror:
             await self._look_back(destination)
         await self._begin()
         executor = self._build(recipe, source, destination, watch)
-        listing = Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set)
+        listing = self._listing(source)
         finder = listing if self._look.find is None else self._look.find(source, listing, self._found.set)
         self._source, self._destination = source, destination
         try:
@@ -168,6 +176,8 @@ class Mirror:
             raise root_cause(failures) from None
         if self._stop.is_set():
             raise Interrupted("stopped before the end", hint="run the same command again to go on")
+        if finder.complete:
+            await finder.settle()
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
@@ -176,7 +186,7 @@ class Mirror:
         source = retrying_source(self._bare_source, not root.is_directory, self._policy, self._noticed)
         await self._begin()
         if not self._listed:
-            await Listing(source, self._journal, self._selection, self._progress, self._stop, self._found.set).run()
+            await self._listing(source).run()
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.pending(after, BATCH)):
             for row in rows:
@@ -195,8 +205,19 @@ class Mirror:
 
     # --- the pass ------------------------------------------------------------------------------------------------
 
+    def _listing(self, source: Source) -> Listing:
+        return Listing(
+            source,
+            self._journal,
+            self._selection,
+            self._progress,
+            self._stop,
+            self._found.set,
+            directories=self._options.preserving,
+        )
+
     async def _begin(self) -> None:
-        await self._journal.begin_pass(self._selection.text + self._look.label, self._look.kind)
+        await self._journal.begin_pass(looked_for(self._selection, self._options) + self._look.label, self._look.kind)
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress
@@ -368,7 +389,8 @@ class Mirror:
         progress.copied_files += 1
         progress.copied_bytes += order.status.length
         progress.resumed_parts += copied.resumed_parts
-        progress.verified += copied.evidence.method in ("checksum", "read-back")
+        progress.in_store_files += copied.in_store
+        progress.verified += copied.evidence.method in PROVEN
         if self._tell_file is not None:
             self._tell_file(order.status.path, order.status.length, None)
 

@@ -51,6 +51,8 @@ class Progress:
         self.retries = 0
         self.renamed_files = 0
         """Copied inside the store: no byte of them was read"""
+        self.in_store_files = 0
+        """Of those copied: by the store itself"""
         self.open_files = 0
         """Left for the next pass, because they are still being written"""
         self.deleted_files = 0
@@ -100,6 +102,7 @@ class Progress:
         self.copied_bytes += other.copied_bytes
         self.moved_bytes += other.moved_bytes
         self.renamed_files += other.renamed_files
+        self.in_store_files += other.in_store_files
         self.deleted_files += other.deleted_files
         self.verified += other.verified
         self.retries += other.retries

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from asynccopy.model import Evidence, ObjectMeta
+
+PROVEN: Final = ("checksum", "read-back", "in-store")
+"""The methods that compare bytes, or their checksums."""
 
 
 def carried_over(evidence: Evidence, length: int, meta: ObjectMeta) -> Evidence | None:
@@ -13,7 +18,7 @@ def carried_over(evidence: Evidence, length: int, meta: ObjectMeta) -> Evidence 
     """
     if meta.size != length or not evidence.method:
         return None
-    if evidence.method in ("checksum", "read-back"):
+    if evidence.method in PROVEN:
         proven = evidence.object == meta.checksum if meta.checksum else meta.etag == evidence.etag
         if not proven:
             return None

@@ -11,7 +11,7 @@ import hashlib
 import random
 from bisect import bisect_right
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 _PERIOD = 1_048_573  # a prime just below 1 MiB: no two aligned ranges of one file are alike
 _SIGNED = bytes(byte ^ 0x80 for byte in range(256))
@@ -67,6 +67,11 @@ class Inode(NamedTuple):
     block_size: int = 0
     children: int = 0
     under_construction: bool = False
+    owner: str = "hdfs"
+    group: str = "supergroup"
+    permission: int = 0o644
+    access_time: int = 0
+    replication: int = 1
 
     def blocks(self) -> list[tuple[int, int]]:
         """(offset, length) of every block: uneven ones where CONCAT has joined files, else all of the block size."""
@@ -127,7 +132,7 @@ class TreeNamespace:
         self._names: dict[str, set[str]] = {}
         self._sorted: dict[str, list[str]] = {}
         self.snapshots: dict[str, dict[str, TreeNamespace]] = {}
-        self._add(Inode("", self._next_id(), self._tick(), is_directory=True), "/")
+        self._add(Inode("", self._next_id(), self._tick(), is_directory=True, permission=0o755), "/")
 
     # --- what a server reads
 
@@ -261,6 +266,10 @@ class TreeNamespace:
         self._change(path, inode)
         return inode
 
+    def set_attributes(self, path: str, **attributes: Any) -> None:
+        """By the names of ``Inode``. As on HDFS, none moves a time."""
+        self._change(path, self._inodes[path]._replace(**attributes))
+
     def _change(self, path: str, inode: Inode) -> None:
         """A snapshot in which a file is under construction shows the file as it goes on, until it is closed."""
         self._inodes[path] = inode
@@ -274,7 +283,8 @@ class TreeNamespace:
         """Create a directory and its parents; one that is there stays."""
         if path not in self._inodes:
             directory, name = self._parent(path)
-            self._add(Inode(name, self._next_id(), self._tick(), is_directory=True), path, directory)
+            inode = Inode(name, self._next_id(), self._tick(), is_directory=True, permission=0o755)
+            self._add(inode, path, directory)
 
     def delete(self, path: str) -> None:
         """Remove a file, or a directory with all that is below."""

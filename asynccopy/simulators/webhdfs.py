@@ -207,7 +207,8 @@ class WebHdfsSimulator:
     def _redirect_writer(self, path: str, query: Query) -> Reply:
         """Send the writer of CREATE to a DataNode, which one in turn. Nothing is looked at: the DataNode will."""
         node = self._datanodes[self.counts["CREATE"] % len(self._datanodes)]
-        return self._location(path, query, node, ("user.name", "delegation", "overwrite", "createparent", "blocksize"))
+        names = ("user.name", "delegation", "overwrite", "createparent", "blocksize", "replication", "permission")
+        return self._location(path, query, node, names)
 
     def _location(self, path: str, query: Query, node: _DataNode, names: Collection[str]) -> Reply:
         plain = query.get("noredirect", "").lower() == "true"

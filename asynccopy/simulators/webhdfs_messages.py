@@ -51,17 +51,17 @@ class FileStatus(Struct, rename="camel"):
 def file_status(inode: Inode, suffix: str) -> FileStatus:
     directory = inode.is_directory
     return FileStatus(
-        access_time=0 if directory else inode.modification_time,
+        access_time=0 if directory else inode.access_time or inode.modification_time,
         block_size=inode.block_size,
         children_num=inode.children,
         file_id=inode.file_id,
-        group="supergroup",
+        group=inode.group,
         length=inode.length,
         modification_time=inode.modification_time,
-        owner="hdfs",
+        owner=inode.owner,
         path_suffix=suffix,
-        permission="755" if directory else "644",
-        replication=0 if directory else 1,
+        permission=f"{inode.permission:o}",
+        replication=0 if directory else inode.replication,
         storage_policy=0,
         type="DIRECTORY" if directory else "FILE",
     )

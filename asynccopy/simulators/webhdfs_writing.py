@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -16,7 +17,9 @@ from asynccopy.simulators.namespace import Inode, TreeNamespace
 from asynccopy.simulators.server import Reply
 from asynccopy.simulators.webhdfs_messages import Query, RemoteException, illegal, io_error, json, missing, traced
 
-METHODS = {"CREATE": "PUT", "MKDIRS": "PUT", "RENAME": "PUT", "CONCAT": "POST", "DELETE": "DELETE"}
+METHODS = {"CREATE": "PUT", "MKDIRS": "PUT", "RENAME": "PUT", "CONCAT": "POST", "DELETE": "DELETE"} | dict.fromkeys(
+    ("SETOWNER", "SETPERMISSION", "SETTIMES"), "PUT"
+)
 """The operations, which are no GET."""
 
 _LONGEST = 255
@@ -29,6 +32,9 @@ def write_operations(tree: TreeNamespace) -> dict[str, Callable[[str, Query], Re
         "RENAME": partial(_rename, tree),
         "CONCAT": partial(_concat, tree),
         "DELETE": partial(_delete, tree),
+        "SETOWNER": partial(_set_owner, tree),
+        "SETPERMISSION": partial(_set_permission, tree),
+        "SETTIMES": partial(_set_times, tree),
     }
 
 
@@ -42,6 +48,9 @@ async def create(tree: TreeNamespace, request: web.BaseRequest, path: str, query
     if there is not None and (there.is_directory or query.get("overwrite", "false") != "true"):
         raise RemoteException(403, "org.apache.hadoop.fs.FileAlreadyExistsException", traced(f"{path} already exists"))
     begun = tree.put(path, b"", block_size=query.number("blocksize", tree.block_size))
+    tree.set_attributes(
+        path, permission=int(query.get("permission", "644"), 8), replication=query.number("replication", 1)
+    )
     body = bytearray()
     try:
         async for piece in request.content.iter_any():
@@ -127,6 +136,27 @@ def _delete(tree: TreeNamespace, path: str, query: Query) -> Reply:
         raise RemoteException(403, "org.apache.hadoop.fs.PathIsNotEmptyDirectoryException", message)
     tree.delete(path)
     return json({"boolean": True})
+
+
+def _set_owner(tree: TreeNamespace, path: str, query: Query) -> Reply:
+    given = {key: query[key] for key in ("owner", "group") if key in query}
+    return _set(tree, path, given)
+
+
+def _set_permission(tree: TreeNamespace, path: str, query: Query) -> Reply:
+    return _set(tree, path, {"permission": int(query["permission"], 8)})
+
+
+def _set_times(tree: TreeNamespace, path: str, query: Query) -> Reply:
+    given = {"modification_time": query.get("modificationtime", "-1"), "access_time": query.get("accesstime", "-1")}
+    return _set(tree, path, {key: int(time) for key, time in given.items() if time != "-1"})
+
+
+def _set(tree: TreeNamespace, path: str, attributes: dict[str, Any]) -> Reply:
+    if tree.status(path) is None:
+        raise missing(f"File does not exist: {path}")
+    tree.set_attributes(path, **attributes)
+    return Reply(200, headers={"Content-Type": "application/octet-stream"})
 
 
 def _passable(tree: TreeNamespace, path: str) -> None:

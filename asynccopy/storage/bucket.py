@@ -20,12 +20,13 @@ from asynccopy.errors import (
     UsageError,
     WrongServer,
 )
-from asynccopy.model import ByteRange, ObjectMeta, ObjectPage
+from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
 from asynccopy.storage.copies import Copies
 from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
-from asynccopy.storage.documents import check_key, read_page, read_uploads
+from asynccopy.storage.documents import Completion, check_key, read_page, read_uploads
 from asynccopy.storage.http import Headers, NoBytes, Response
-from asynccopy.storage.interface import Capabilities, Reader, UploadLimits
+from asynccopy.storage.in_store import InStore
+from asynccopy.storage.interface import Capabilities, Original, Reader, UploadLimits
 
 PROBE_KEY: Final = ".asynccopy-probe"
 COMPLETE_PATIENCE: Final = 300.0
@@ -53,6 +54,8 @@ class Bucket(ABC):
 
     page_size = 1000
     """Entries in a page of a listing; stores give no more."""
+    publishing: Headers = ()
+    """What goes with the completion of an upload."""
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Bucket(ABC):
         prefix: str,
         limits: UploadLimits,
         capabilities: Capabilities | None,
+        store: str,
     ) -> None:
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
@@ -70,6 +74,7 @@ class Bucket(ABC):
         self._capabilities = capabilities
         self._probing = asyncio.Lock()
         self._copies = Copies(client, dialect)
+        self._store = store
 
     # --- what the store can do -----------------------------------------------------------------------------------
 
@@ -113,13 +118,15 @@ class Bucket(ABC):
         check_key(key, self.limits.max_key)
 
     @abstractmethod
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta: ...
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta: ...
 
     @abstractmethod
     async def head(self, key: str) -> ObjectMeta | None: ...
 
     @abstractmethod
-    async def _copying(self, *, parts: bool) -> Headers:
+    async def copying(self, *, parts: bool) -> Headers:
         """What to say with a copy, or with the beginning of an upload of copied parts."""
 
     async def open(self, key: str, range: ByteRange) -> Reader:
@@ -140,24 +147,37 @@ class Bucket(ABC):
         ``to``: S3 refuses that. Raises also Refused where the store cannot copy.
         """
         self.check_key(to)
-        large = size > min(self.limits.max_part, self._dialect.most_copied)
+        original = Original(self._requests.bucket, ObjectMeta(key, size, etag))
+        large = size > self.most_copied
         if large or not size or not self._copies.heeded:
             held = await self.head(key)
             if held is None or (held.size, held.etag) != (size, etag):
-                raise self._copies.changed(key)
+                raise self._copies.changed(original)
         if not size:  # versitygw copies no key that ends in a slash
             return await self.put(to, b"", 0)
-        headers = await self._copying(parts=large)
+        headers = await self.copying(parts=large)
         if large:
-            await self._copies.in_parts(key, to, size, etag, self.limits, headers)
-        else:
-            said = await self._copies.whole(key, to, etag, headers)
-            if said.etag and (said.crc32c is not None or said.crc64 is not None):
-                return ObjectMeta(to, size, said.etag, said.crc32c, crc64=said.crc64)
-        copied = await self.head(to)
-        if copied is None or copied.size != size:
+            await self._copies.in_parts(original, to, self.limits, headers)
+            return await self.copied(to, size)
+        return await self.copied(to, size, await self._copies.inside(original, to, headers))
+
+    async def copied(self, to: str, size: int, said: Completion | None = None) -> ObjectMeta:
+        """What a copy is now: as the store has just said, else as a look tells."""
+        if said is not None and said.etag and (said.crc32c is not None or said.crc64 is not None):
+            return ObjectMeta(to, size, said.etag, said.crc32c, crc64=said.crc64)
+        found = await self.head(to)
+        if found is None or found.size != size:
             raise ServerTrouble(f"{self._requests.subject(to)}: copied, yet not there with {size} bytes")
-        return copied
+        return found
+
+    @property
+    def copies(self) -> InStore:
+        return InStore(self, self._copies, self._store)
+
+    @property
+    def most_copied(self) -> int:
+        """Bytes that one request copies."""
+        return min(self.limits.max_part, self._dialect.most_copied)
 
     async def delete(self, key: str) -> None:
         try:

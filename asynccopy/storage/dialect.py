@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from hashlib import blake2b
 from time import time
 from typing import Final, Protocol
 
@@ -53,6 +54,8 @@ class Requests(Protocol):
     """The client of one bucket. Every method raises what a refusal means, or what the door met."""
 
     bucket: str
+    store: str
+    """See ``Originals``."""
 
     @property
     def origin(self) -> Origin: ...
@@ -83,6 +86,15 @@ class Requests(Protocol):
         ...
 
     async def aclose(self) -> None: ...
+
+
+def store_name(place: str, environ: Mapping[str, str], prefixes: tuple[str, ...]) -> str:
+    """Two sides share a store where its address is the same, and every variable that credentials may come from.
+
+    A digest, for some of these are secret.
+    """
+    given = sorted((name, value) for name, value in environ.items() if name.startswith(prefixes))
+    return f"{place} {blake2b(repr(given).encode('utf-8', 'surrogateescape'), digest_size=16).hexdigest()}"
 
 
 class Dialect(Struct, frozen=True):

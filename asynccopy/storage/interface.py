@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from asynccopy.errors import NameRefused
 from asynccopy.model import (
     GIB,
     MIB,
@@ -19,12 +20,20 @@ from asynccopy.model import (
     Change,
     FileChecksum,
     FileStatus,
+    FileVersion,
     ListPage,
     ObjectMeta,
     ObjectPage,
+    Part,
     PartReceipt,
     PartReply,
 )
+
+
+class KeysRefused(NameRefused):
+    """Objects of a source have keys that no path can be. All else of their directory has been listed."""
+
+    default_hint = "an empty component, . or .., or bytes under a key that ends in /: rename such objects"
 
 
 class Reader(Protocol):
@@ -71,7 +80,8 @@ class Source(Protocol):
         ...
 
     async def list(self, path: str, after: str = "") -> ListPage:
-        """One page of a directory's entries, following the cursor ``after``. Raises NotFound, PermissionDenied.
+        """One page of a directory's entries, following the cursor ``after``. Raises NotFound, PermissionDenied,
+        KeysRefused (instead of a last page without entries).
 
         Every name comes once; the order is the source's own. An entry that was there from the first page to the last
         is in one of them.
@@ -102,6 +112,11 @@ class Source(Protocol):
     @property
     def snapshots(self) -> Snapshots | None:
         """The snapshots of the root, None where this kind of source has none."""
+        ...
+
+    @property
+    def originals(self) -> Originals | None:
+        """The objects that its files are, None where they are none."""
         ...
 
     async def aclose(self) -> None:
@@ -136,6 +151,53 @@ class Snapshots(Protocol):
         ...
 
 
+class Original(Struct, frozen=True):
+    """An object that its store is to copy, as it was when it was looked up."""
+
+    bucket: str
+    meta: ObjectMeta
+
+
+class Originals(Protocol):
+    """The objects that a Source's files are: what a Destination in the same store copies without reading."""
+
+    store: str
+    """Which store, and who we are there: one request copies between two sides that have this in common."""
+
+    async def original(self, path: str, version: FileVersion) -> Original:
+        """The object of a file now. Raises NotFound, SourceChanged (it is not this version)."""
+        ...
+
+
+class StoreCopies(Protocol):
+    """Copies into a Destination from any bucket of its store, on the condition that the original has its ETag still.
+
+    Whether the store heeds that is not asked: who copies compares checksums. ``whole``, ``part`` and ``complete`` raise
+    NotFound when the original is not, or no longer, that object, and what a refusal to copy means.
+    """
+
+    store: str
+    """As of Originals."""
+    most: int
+    """Bytes that one request copies."""
+
+    async def whole(self, original: Original, to: str) -> ObjectMeta:
+        """Copy an object of 1 to ``most`` bytes by one request, and return what the store says the new one is."""
+        ...
+
+    async def begin(self, to: str) -> str:
+        """Begin an upload for copied parts alone, and return its id."""
+        ...
+
+    async def part(self, original: Original, to: str, upload_id: str, part: Part) -> PartReceipt:
+        """Have a part copied. The receipt tells no checksum of it."""
+        ...
+
+    async def complete(self, to: str, upload_id: str, parts: Sequence[PartReceipt]) -> ObjectMeta:
+        """Publish the object from its parts. Raises UploadGone; a lost reply is an error here."""
+        ...
+
+
 class UploadLimits(Struct, frozen=True):
     """What a store can take; bytes."""
 
@@ -156,7 +218,11 @@ class Capabilities(Struct, frozen=True):
 
 
 class Destination(Protocol):
-    """A store that is written: objects appear whole or not at all."""
+    """A store that is written: objects appear whole or not at all.
+
+    ``status`` is the source's file (or empty directory) that an object is made of, for a store that keeps more of it
+    than its bytes; None where there is none. Every call for one upload is given the same.
+    """
 
     url: str
     """Normalised, without credentials: part of the job's identity."""
@@ -172,7 +238,9 @@ class Destination(Protocol):
         """
         ...
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         """Write one small object, replacing what is there, and return what the store says it holds.
 
         The CRC travels with the request where the store checks it. Where the store tells a CRC-64 instead, that is
@@ -181,11 +249,13 @@ class Destination(Protocol):
         """
         ...
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         """Begin a multipart upload and return its id. Nothing is visible before ``complete_upload``."""
         ...
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         """Send one part of ``size`` bytes, pulled from ``body`` as they go; a part sent again replaces the former.
 
         On any failure the connection is ended by a reset, so that no store can take the end for the end of the part.
@@ -193,7 +263,14 @@ class Destination(Protocol):
         """
         ...
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object; a CRC-64 is
         joined from those of the parts, and compared as in ``put``.
 
@@ -226,6 +303,11 @@ class Destination(Protocol):
 
         Raises NotFound when ``key`` is not, or no longer, the object of this ETag: nothing is written then.
         """
+        ...
+
+    @property
+    def copies(self) -> StoreCopies | None:
+        """Copies from other buckets of the same store, None where there is no such thing."""
         ...
 
     async def delete(self, key: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from asynccopy.model import ByteRange, Change, FileChecksum, FileStatus, ListPage
-from asynccopy.storage.interface import Reader, Snapshots, Source
+from asynccopy.storage.interface import Originals, Reader, Snapshots, Source
 
 _BURST: Final = 0.25
 """Seconds' worth of the rate that may pass at once after a silence."""
@@ -220,6 +220,10 @@ class LimitedSource:
     def snapshots(self) -> Snapshots | None:
         snapshots = self._source.snapshots
         return None if snapshots is None else LimitedSnapshots(snapshots, self._bandwidths)
+
+    @property
+    def originals(self) -> Originals | None:
+        return self._source.originals
 
     async def aclose(self) -> None:
         await self._source.aclose()

@@ -14,7 +14,6 @@ from typing import Final
 
 from asynccopy.errors import (
     CredentialsRefused,
-    NameRefused,
     NotFound,
     NotThere,
     PermissionDenied,
@@ -22,12 +21,12 @@ from asynccopy.errors import (
     SourceChanged,
     WrongServer,
 )
-from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage, ObjectMeta
+from asynccopy.model import ByteRange, FileChecksum, FileStatus, FileVersion, ListPage, ObjectMeta
 from asynccopy.storage.bucket import look
 from asynccopy.storage.dialect import Dialect, Requests
 from asynccopy.storage.documents import Level, PreconditionFailed, read_level
 from asynccopy.storage.http import NoBytes, Response
-from asynccopy.storage.interface import Reader
+from asynccopy.storage.interface import KeysRefused, Original, Reader
 
 KNOWN: Final = 20_000
 """Objects whose ETag is remembered, for what is opened soon after it was listed or looked up: about 8 MB."""
@@ -52,6 +51,7 @@ class ObjectSource:
         self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
         self.name = prefix.rpartition("/")[2]
         self._root = prefix
+        self.store = client.store
         self._client = client
         self._dialect = dialect
         self._known: dict[str, ObjectMeta] = {}
@@ -120,8 +120,21 @@ class ObjectSource:
     def snapshots(self) -> None:
         return None
 
+    @property
+    def originals(self) -> ObjectSource:
+        return self
+
+    async def original(self, path: str, version: FileVersion) -> Original:
+        key = self._key(path)
+        meta = await self._head(key) if key else None
+        if meta is None:
+            raise NotFound(f"{self._client.subject(key)}: no such object")
+        if _file(path, meta).version != version:
+            raise SourceChanged(f"{self._client.subject(key)}: another object than was listed")
+        return Original(self._client.bucket, meta)
+
     async def list(self, path: str, after: str = "") -> ListPage:
-        """One page of a directory. Raises also NameRefused, after the last page, for keys that no path can be."""
+        """One page of a directory. Raises also KeysRefused, after the last page, for keys that no path can be."""
         key = self._key(path)
         if after == _REFUSING:
             return await self._refuse(path)
@@ -165,10 +178,7 @@ class ObjectSource:
             if odd:
                 names = ", ".join([self._client.subject(key) for key in odd[:3]])
                 more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-                raise NameRefused(
-                    f"{names}{more}: no file can have this path",
-                    hint="an empty component, . or .., or bytes under a key that ends in /: rename such objects",
-                )
+                raise KeysRefused(f"{names}{more}: no file can have this path")
             token, going_on = level.after or "", level.after is not None
         return ListPage([], None)
 

@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from asynccopy.config.cluster import Cluster
 from asynccopy.errors import UsageError
+from asynccopy.model import Preserved
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
 from asynccopy.storage.pool import Origin
@@ -37,7 +38,8 @@ Latency = Callable[[float], None]
 
 class Settings(Struct, frozen=True):
     """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``capabilities``: of the
-    destination, where another process has probed it already.
+    destination, where another process has probed it already. ``preserve``: what an HDFS keeps of another one's files;
+    ``file_checksums``: it tells the checksums of what it wrote, see ``model.ObjectMeta``.
     """
 
     sign_payload: bool = False
@@ -56,6 +58,8 @@ class Settings(Struct, frozen=True):
     oss_tags: tuple[tuple[str, str], ...] = ()
     oss_metadata: tuple[tuple[str, str], ...] = ()
     cluster: Cluster = Cluster()
+    preserve: tuple[Preserved, ...] = ()
+    file_checksums: bool = False
     capabilities: Capabilities | None = None
 
 
@@ -119,6 +123,7 @@ def open_source(
     request to the NameNode or the store took.
     """
     scheme = _scheme(url)
+    _check_preserve(url, scheme, settings)
     if scheme in ("webhdfs", "swebhdfs"):
         source = _webhdfs(url, scheme, settings, latency, namenodes)
     elif scheme == "file":
@@ -147,6 +152,7 @@ def open_destination(
     Raises UsageError.
     """
     scheme = _scheme(url)
+    _check_preserve(url, scheme, settings)
     if scheme == "s3":
         return _s3(url, settings, latency)
     if scheme == "oss":
@@ -163,6 +169,14 @@ def open_destination(
 def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
     return match[1].lower() if match else "file"
+
+
+def _check_preserve(url: str, scheme: str, settings: Settings) -> None:
+    if settings.preserve and scheme not in ("webhdfs", "swebhdfs", "hdfs"):
+        raise UsageError(
+            f"{url}: preserve ({', '.join(settings.preserve)}) is for copies from HDFS to HDFS",
+            hint="leave --preserve (in a mirror: `preserve`) out: only HDFS has and keeps these attributes",
+        )
 
 
 def _unknown(url: str, scheme: str) -> UsageError:
@@ -210,7 +224,13 @@ def _webhdfs_destination(
     base, root = _namenode(url, scheme)
     if "," in root:  # CONCAT, which joins parts, has no way to write one
         raise UsageError(f"{url}: no comma in an HDFS destination", hint="choose another directory")
-    return WebHdfsDestination(_webhdfs_client(base, settings, latency, namenodes), base, root)
+    return WebHdfsDestination(
+        _webhdfs_client(base, settings, latency, namenodes),
+        base,
+        root,
+        preserve=frozenset(settings.preserve),
+        checksums=settings.file_checksums,
+    )
 
 
 def _namenode(url: str, scheme: str) -> tuple[str, str]:

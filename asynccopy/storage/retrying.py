@@ -17,14 +17,26 @@ from asynccopy.model import (
     Change,
     FileChecksum,
     FileStatus,
+    FileVersion,
     ListPage,
     ObjectMeta,
     ObjectPage,
+    Part,
     PartReceipt,
     PartReply,
 )
 from asynccopy.retry import RetryPolicy
-from asynccopy.storage.interface import Capabilities, Destination, PartBody, Reader, Snapshots, Source
+from asynccopy.storage.interface import (
+    Capabilities,
+    Destination,
+    Original,
+    Originals,
+    PartBody,
+    Reader,
+    Snapshots,
+    Source,
+    StoreCopies,
+)
 
 T = TypeVar("T")
 Noticed = Callable[[AsyncCopyError, float], None]
@@ -114,8 +126,25 @@ class RetryingSource(_Retrying):
         snapshots = self._source.snapshots
         return None if snapshots is None else RetryingSnapshots(snapshots, self._policy, self._noticed)
 
+    @property
+    def originals(self) -> Originals | None:
+        originals = self._source.originals
+        return None if originals is None else RetryingOriginals(originals, self._policy, self._noticed)
+
     async def aclose(self) -> None:
         await self._source.aclose()
+
+
+class RetryingOriginals(_Retrying):
+    """Originals that are looked up again."""
+
+    def __init__(self, originals: Originals, policy: RetryPolicy, noticed: Noticed) -> None:
+        super().__init__(policy, noticed)
+        self._originals = originals
+        self.store = originals.store
+
+    async def original(self, path: str, version: FileVersion) -> Original:
+        return await self._again(lambda: self._originals.original(path, version))
 
 
 class RetryingSnapshots(_Retrying):
@@ -209,20 +238,31 @@ class RetryingDestination(_Retrying):
     async def check(self) -> Capabilities:
         return await self._destination.check()
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         try:
-            return await self._destination.put(key, body, crc32c)
+            return await self._destination.put(key, body, crc32c, status)
         except AsyncCopyError as error:
-            return await self._again(lambda: self._destination.put(key, body, crc32c), error)
+            return await self._again(lambda: self._destination.put(key, body, crc32c, status), error)
 
-    async def create_upload(self, key: str) -> str:
-        return await self._destination.create_upload(key)
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
+        return await self._destination.create_upload(key, status)
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
-        return await self._destination.upload_part(key, upload_id, number, size, body)
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
+        return await self._destination.upload_part(key, upload_id, number, size, body, status)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
-        return await self._destination.complete_upload(key, upload_id, parts, crc32c)
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
+        return await self._destination.complete_upload(key, upload_id, parts, crc32c, status)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         await self._again(lambda: self._destination.abort_upload(key, upload_id))
@@ -242,8 +282,35 @@ class RetryingDestination(_Retrying):
     async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
         return await self._again(lambda: self._destination.copy(key, to, size, etag))
 
+    @property
+    def copies(self) -> StoreCopies | None:
+        copies = self._destination.copies
+        return None if copies is None else RetryingCopies(copies, self._policy, self._noticed)
+
     async def delete(self, key: str) -> None:
         await self._again(lambda: self._destination.delete(key))
 
     async def aclose(self) -> None:
         await self._destination.aclose()
+
+
+class RetryingCopies(_Retrying):
+    """Copies inside a store that are asked for again, but for the ways into and out of an upload."""
+
+    def __init__(self, copies: StoreCopies, policy: RetryPolicy, noticed: Noticed) -> None:
+        super().__init__(policy, noticed)
+        self._copies = copies
+        self.store = copies.store
+        self.most = copies.most
+
+    async def whole(self, original: Original, to: str) -> ObjectMeta:
+        return await self._again(lambda: self._copies.whole(original, to))
+
+    async def begin(self, to: str) -> str:
+        return await self._copies.begin(to)
+
+    async def part(self, original: Original, to: str, upload_id: str, part: Part) -> PartReceipt:
+        return await self._again(lambda: self._copies.part(original, to, upload_id, part))
+
+    async def complete(self, to: str, upload_id: str, parts: Sequence[PartReceipt]) -> ObjectMeta:
+        return await self._copies.complete(to, upload_id, parts)

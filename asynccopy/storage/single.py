@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
-from asynccopy.storage.interface import Reader, Source
+from msgspec.structs import replace
+
+from asynccopy.model import ByteRange, FileChecksum, FileStatus, FileVersion, ListPage
+from asynccopy.storage.interface import Original, Originals, Reader, Source
 
 
 class SingleFile:
@@ -41,11 +43,23 @@ class SingleFile:
     def snapshots(self) -> None:
         return None
 
+    @property
+    def originals(self) -> Originals | None:
+        originals = self._source.originals
+        return None if originals is None else _SingleOriginal(originals)
+
     async def aclose(self) -> None:
         await self._source.aclose()
 
 
+class _SingleOriginal:
+    def __init__(self, originals: Originals) -> None:
+        self._originals = originals
+        self.store = originals.store
+
+    async def original(self, path: str, version: FileVersion) -> Original:
+        return await self._originals.original("", version)
+
+
 def _renamed(status: FileStatus, path: str) -> FileStatus:
-    return FileStatus(
-        path, status.length, status.modification_time, status.file_id, status.is_directory, status.block_size
-    )
+    return replace(status, path=path)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.errors import (
     AsyncCopyError,
@@ -27,7 +28,9 @@ from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Destination, Reader, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
+from asynccopy.transfer.in_store import InStore
 from asynccopy.transfer.parts import SMALL, cut, part_size
+from asynccopy.transfer.uploads import PartLog, Uploads
 from asynccopy.transfer.verify import Prover
 
 SPARE = 64 * 1024
@@ -40,29 +43,14 @@ name.
 """
 
 
-class PartLog(Protocol):
-    """Where one file's finished parts are remembered. A method returns only when its effect would survive a crash."""
-
-    async def upload(self) -> OpenUpload | None:
-        """The upload that was begun for this file, for whichever version, with its finished parts in any order."""
-        ...
-
-    async def begin_upload(self, upload: OpenUpload) -> None:
-        """Note an upload. ``upload_id`` "" notes the intent: the store may or may not have created one."""
-        ...
-
-    async def part_done(self, receipt: PartReceipt) -> None: ...
-
-    async def drop_upload(self) -> None:
-        """Forget the upload and its parts."""
-        ...
-
-
 class Copied(Struct, frozen=True):
-    """What copying a file came to. ``resumed_parts``: parts that an earlier run had sent."""
+    """What copying a file came to. ``resumed_parts``: parts that an earlier run had sent. ``in_store``: no byte of it
+    passed through us, but to prove it.
+    """
 
     evidence: Evidence
     resumed_parts: int = 0
+    in_store: bool = False
 
 
 class Copier:
@@ -70,6 +58,7 @@ class Copier:
 
     ``source`` and ``destination`` retry by themselves (see storage.retrying). ``budget`` bounds the ranges in flight
     over all files. ``moved`` is told (path, bytes) as bytes are read; ``stop`` set means: begin no new part.
+    ``preserving``: the destination keeps a file's attributes, which are asked for where the listing's are not at hand.
     """
 
     def __init__(
@@ -84,7 +73,19 @@ class Copier:
         noticed: Noticed,
         moved: Callable[[str, int], None],
         stop: asyncio.Event,
+        preserving: bool = False,
     ) -> None:
+        self._uploads = Uploads(destination, policy, noticed)
+        self._in_store = InStore(
+            source,
+            destination,
+            prover,
+            budget=budget,
+            policy=policy,
+            noticed=noticed,
+            moved=moved,
+            stop=stop,
+        )
         self._source = source
         self._destination = destination
         self._prover = prover
@@ -94,6 +95,7 @@ class Copier:
         self._noticed = noticed
         self._moved = moved
         self._stop = stop
+        self._preserving = preserving
         self._spare: list[bytearray] = []
 
     async def copy(self, status: FileStatus, log: PartLog) -> Copied:
@@ -106,17 +108,22 @@ class Copier:
         self._check_name(key)
         for start in range(1, FRESH_STARTS + 1):
             try:
+                if (evidence := await self._in_store.copy(status, key, log)) is not None:
+                    return Copied(evidence, in_store=True)
+                if self._preserving and status.attributes is None:
+                    now = await self._source.status(status.path.rstrip("/"))
+                    status = replace(status, attributes=now.attributes)
                 if status.length <= SMALL:
-                    await self._forget(key, await log.upload(), log)
+                    await self._uploads.forget(key, await log.upload(), log)
                     return Copied(await self._small(status, key))
                 return await self._large(status, key, log)
             except (ChecksumMismatch, UploadGone) as error:
-                await self._forget(key, await log.upload(), log)
+                await self._uploads.forget(key, await log.upload(), log)
                 if start == FRESH_STARTS:
                     raise
                 self._noticed(error, 0.0)
             except FileError:
-                await self._forget(key, await log.upload(), log)  # nobody would finish it
+                await self._uploads.forget(key, await log.upload(), log)  # nobody would finish it
                 raise
         raise AssertionError("the last start returns or raises")
 
@@ -145,7 +152,7 @@ class Copier:
             crc = digests.crc32c
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
-            meta = await self._destination.put(key, body, crc)
+            meta = await self._destination.put(key, body, crc, status)
             if fits:  # on any other way out the connection may still hold it
                 self._spare.append(buffer)
         finally:
@@ -189,36 +196,19 @@ class Copier:
         done = [receipts[number] for number in sorted(receipts)]
         source = await self._prover.prove_source(status, done, layout)
         crc = joined_crc32c(done)
-        meta = await self._prover.publish(key, upload.upload_id, done, crc)
+        meta = await self._prover.publish(key, upload.upload_id, done, crc, status)
         evidence = await self._prover.prove_object(meta, status.length, crc, source, parts=done)
         return Copied(evidence, resumed)
 
     async def _open_upload(self, status: FileStatus, key: str, log: PartLog) -> OpenUpload:
         """The upload to go on with: the one begun for this very version, else a new one."""
         upload = await log.upload()
-        if upload is not None and upload.upload_id and upload.version == status.version:
+        if upload is not None and upload.upload_id and upload.part_size and upload.version == status.version:
             return upload
-        await self._forget(key, upload, log)
+        await self._uploads.forget(key, upload, log)
         size = part_size(status.length, status.block_size, self._destination.limits, self._wanted_part_size)
         intent = OpenUpload("", size, status.version)
-        trouble = Trouble(self._policy, self._noticed)
-        while True:
-            await log.begin_upload(intent)
-            try:
-                upload = OpenUpload(await self._destination.create_upload(key), size, status.version)
-            except AsyncCopyError as error:
-                await trouble.wait(error)
-                await self._forget(key, intent, log)  # the reply may be lost, and the upload be there
-            else:
-                await log.begin_upload(upload)
-                return upload
-
-    async def _forget(self, key: str, upload: OpenUpload | None, log: PartLog) -> None:
-        """Abort an upload that nobody will finish. Where only the intent is known, the store is asked for it."""
-        if upload is None:
-            return
-        await abort(self._destination, key, upload.upload_id)
-        await log.drop_upload()
+        return await self._uploads.begin(key, intent, log, lambda key: self._destination.create_upload(key, status))
 
     async def _send(
         self,
@@ -237,7 +227,9 @@ class Copier:
             reader = await self._source.open(status.path, part.range)
             body = _Digesting(reader, digests, self._moved, status.path)
             try:
-                reply = await self._destination.upload_part(key, upload_id, part.number, part.range.length, body)
+                reply = await self._destination.upload_part(
+                    key, upload_id, part.number, part.range.length, body, status
+                )
                 if reply.crc32c not in (None, digests.crc32c):
                     raise ChecksumMismatch(
                         f"{key}: the store received other bytes of part {part.number} than were sent"
@@ -280,13 +272,3 @@ class _Digesting:
 
     def close(self) -> None:
         self._reader.close()
-
-
-async def abort(destination: Destination, key: str, upload_id: str) -> None:
-    """Abort an upload; where only the intent is known (``upload_id`` ""), all of this very key that the store has."""
-    if upload_id:
-        await destination.abort_upload(key, upload_id)
-        return
-    for found, found_id in await destination.list_uploads(key):
-        if found == key:
-            await destination.abort_upload(key, found_id)

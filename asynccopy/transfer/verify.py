@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from asynccopy.errors import AsyncCopyError, ChecksumMismatch, Refused, SourceChanged, Transient, UploadGone
 from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt, etag_with_crc64
@@ -15,11 +16,15 @@ from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.crc import crc32c
 from asynccopy.transfer.digests import CRC64, Layout, PartDigests, file_checksum, joined_crc32c
 
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+"""An ETag that is one, of an object that was put at once."""
+
 
 class Prover:
     """Compares digests of the stream with what both sides say.
 
     ``verify``: ``checksum`` (both sides' checksums, the default), ``size`` (version and length), ``none``.
+    ``preserving``: an object is more than its bytes, so an older one of the same bytes does not stand for it.
     """
 
     def __init__(
@@ -30,6 +35,8 @@ class Prover:
         verify: Literal["checksum", "size", "none"],
         policy: RetryPolicy,
         noticed: Noticed,
+        *,
+        preserving: bool = False,
     ) -> None:
         self._source = source
         self._destination = destination
@@ -37,6 +44,7 @@ class Prover:
         self._verify = verify
         self._policy = policy
         self._noticed = noticed
+        self._preserving = preserving
         self._chunking = (512, "CRC32C")  # as the last answer of this cluster said
         self._whole: Layout | None = None  # the same of a source without blocks
 
@@ -133,15 +141,59 @@ class Prover:
         await self.prove_source(status, [read], layout)
         return await self._holds(meta, [read])
 
+    # --- copies inside a store ---------------------------------------------------------------------------------------
+
+    def comparable(self, original: ObjectMeta) -> bool:
+        """Whether a copy that its store makes of an object could be proven without reading the object."""
+        told = original.checksum or _MD5.fullmatch(original.etag)
+        return self._verify != "checksum" or bool(told)
+
+    async def same(self, original: ObjectMeta, meta: ObjectMeta) -> bool | None:
+        """Whether an object has the checksum of another one, None where they tell none that could be compared. Read is
+        only an object of no CRC whose original has one: made of parts that the store has copied.
+        """
+        if original.crc64 is not None and meta.crc64 is not None:
+            return original.crc64 == meta.crc64
+        if original.crc32c is not None:
+            return original.size == meta.size and original.crc32c == await self._object_crc(meta)
+        # Encrypted objects have other ETags: of the same bytes, too.
+        return True if _MD5.fullmatch(original.etag) and original.etag == meta.etag else None
+
+    async def prove_copy(self, original: ObjectMeta, meta: ObjectMeta) -> Evidence | None:
+        """The evidence that the store's copy of an object has its bytes, None where nothing can be compared. A copy
+        that has others is removed: ChecksumMismatch.
+        """
+        if self._verify == "none":
+            return Evidence("none", etag=meta.etag)
+        if meta.size != original.size:
+            await self._refuse(meta.key, f"has {meta.size} bytes instead of {original.size}")
+        if self._verify == "size":
+            return Evidence("size", etag=meta.etag)
+        same = await self.same(original, meta)
+        if same is None:
+            return None
+        if not same:
+            await self._refuse(meta.key, "does not have the bytes that were to be copied")
+        read = original.crc64 is None and original.crc32c is not None and meta.crc32c is None
+        checksum = original.checksum or f"MD5:{original.etag}"
+        return Evidence("read-back" if read else "in-store", checksum, checksum, meta.etag)
+
     # --- destination ---------------------------------------------------------------------------------------------
 
-    async def publish(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc: int) -> ObjectMeta:
+    async def publish(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """Complete an upload. Whether a lost reply meant success is looked up, not guessed."""
         trouble = Trouble(self._policy, self._noticed)
         again = False
         while True:
             try:
-                meta = await self._destination.complete_upload(key, upload_id, parts, crc)
+                meta = await self._destination.complete_upload(key, upload_id, parts, crc, status)
                 # A store may answer a repeated completion with whatever checksum the request carries (s3proxy does).
                 return (await self._destination.head(key) or meta) if again else meta
             except AsyncCopyError as error:
@@ -149,7 +201,8 @@ class Prover:
                     raise
                 size = sum(part.size for part in parts)
                 found = await self._destination.head(key)
-                if found is not None and found.size == size and await self._holds(found, parts):
+                settled = isinstance(error, UploadGone) or not self._preserving
+                if settled and found is not None and found.size == size and await self._holds(found, parts):
                     # It may be an older object of the same bytes, and the upload still be there.
                     await self._destination.abort_upload(key, upload_id)
                     return found
@@ -172,6 +225,8 @@ class Prover:
             await self._refuse(meta.key, f"has {meta.size} bytes instead of {size}")
         if self._verify == "size":
             return Evidence("size", etag=meta.etag)
+        if meta.file_checksum is not None and str(meta.file_checksum) == source:
+            return Evidence("checksum", source, source, meta.etag)
         if meta.crc64 is not None:
             if parts and not await self._holds(meta, parts):
                 await self._refuse(meta.key, "does not have the bytes that were sent")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from asynccopy.simulators.oss import OssSimulator
 from asynccopy.simulators.s3 import S3Simulator
 from asynccopy.simulators.store import joined_crc64
 from tests.program import Ended, Program
+from tests.service import Service
 from tests.storage.test_object_sources import Simulator, destination_of, oss_environment, s3_environment
 from tests.suites.destination import put
 from tests.suites.source import noise
@@ -116,3 +117,65 @@ async def test_bytes_damaged_on_the_way_are_read_again(stores: Stores, tmp_path:
     assert (ended.code, ended.result["verified"]) == (0, 1), ended.err
     assert (tmp_path / "to" / "file").read_bytes() == noise(size)
     assert stores.sides[source].counts["GetObject"] > 1
+
+
+@pytest.mark.parametrize(("source", "destination"), [("s3", "oss"), ("oss", "s3")])
+async def test_an_object_replaced_in_the_middle_is_copied_anew(stores: Stores, source: str, destination: str) -> None:
+    """No part of the one is ever joined with a part of the other."""
+    await stores.fill(source, {"large": noise(12 * MIB), "small": b"1"})
+    sides = (f"{source}://bucket/from", f"{destination}://bucket/to")
+    command = (*sides, "--part-size", "5MiB", "--concurrency", "1")
+    running = stores.program.start_copy(*command, "--bandwidth", "6MiB/s")
+    uploads = stores.sides[destination].buckets["bucket"].uploads
+    async with asyncio.timeout(60):
+        while not any(upload.parts for upload in uploads.values() if "large" in upload.key):
+            await asyncio.sleep(0.01)
+    await stores.fill(source, {"large": noise(13 * MIB)[MIB:]})
+    ended = await asyncio.to_thread(running.wait)
+    assert ended.code == 0, ended.err
+    assert stores.held(destination, "to/") == stores.held(source, "from/")
+    assert not [key for key in uploads if "large" in key]
+
+
+async def test_more_keys_than_a_page_holds(stores: Stores) -> None:
+    tree = {f"{number % 3}/{number:05}": b"%d" % number for number in range(3400)}
+    await stores.fill("s3", tree)
+    ended = await stores.copy("s3://bucket/from", "oss://bucket/to", "--concurrency", "32")
+    assert (ended.code, ended.counted()["copied"]) == (0, 3400), ended.err
+    assert stores.held("oss", "to/") == stores.held("s3", "from/")
+
+
+async def test_keys_that_cannot_be_paths_hold_up_nothing_else(stores: Stores) -> None:
+    """They are named by every run; and in a mirror what is gone is deleted nevertheless."""
+    odd = ["from/d//x", "from//y", "from/d/./z", "from/d/../z", "from/bytes/"]
+    await stores.fill("s3", {"a": b"1", "d/b": b"2", "d/c": b"3"})
+    async with aclosing(destination_of(stores.sides["s3"])) as store:
+        for key in odd:
+            await put(store, key, b"odd")
+    service = Service(
+        stores.program,
+        '[mirrors.m]\nsource = "s3://bucket/from"\ndestination = "oss://bucket/to"\ninterval = "1s"\nsettle = "0s"\n'
+        'watch = "scan"\ndeletions = "delete"\nmax_delete = "100%"\n',
+    )
+    service.start()
+    await _until(lambda: stores.held("oss", "to/").keys() == {"a", "d/b", "d/c"})
+    async with aclosing(destination_of(stores.sides["s3"])) as store:
+        await store.delete("from/d/c")
+    await _until(lambda: stores.held("oss", "to/").keys() == {"a", "d/b"})
+    await asyncio.to_thread(service.stop)
+    for _ in range(2):
+        ended = await stores.copy("s3://bucket/from", "oss://bucket/again")
+        assert ended.code == 1
+        said = " ".join(error["message"] for error in ended.result["errors"])
+        assert set(ended.failed.values()) == {"NameRefused"}
+        for name in ("from/d//", "from//", "from/d/./", "from/d/../", "from/bytes/"):
+            assert f"s3://bucket/{name}" in said
+    checked = await asyncio.to_thread(stores.program.run, "check", "s3://bucket/from", "oss://bucket/again")
+    assert checked.code == 1
+    assert "from/d//" in checked.out
+
+
+async def _until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not what():
+            await asyncio.sleep(0.1)

@@ -19,7 +19,7 @@ from uuid import UUID
 import uvloop
 
 from asynccopy.journal import Directory, Journal, PendingFile
-from asynccopy.model import Evidence, FileStatus
+from asynccopy.model import Attributes, Evidence, FileStatus
 
 PAGE = 1000
 LISTERS = 8
@@ -100,7 +100,9 @@ def _page(directory: Directory) -> Iterator[FileStatus]:
     for number in range(PAGE):
         name = f"part-{number:05}-0b1e5c2c-7d3f-4d5e-9a8b-c0ffee000000.snappy.parquet"
         path = f"{directory.path}/{name}"
-        yield FileStatus(path, 20_000_000 + number, 1_700_000_000_000 + number, number, False, 128 << 20)
+        time = 1_700_000_000_000 + number
+        attributes = Attributes("hive", "hadoop", 0o644, time, 3)
+        yield FileStatus(path, 20_000_000 + number, time, number, False, 128 << 20, attributes)
 
 
 def _finisher(journal: Journal, rows: Iterator[PendingFile]) -> Worker:
@@ -157,9 +159,9 @@ def _realistic(directory: Directory, page: int) -> Iterator[FileStatus]:
     for number in range(page):
         path = f"{directory.path}/part-{number:05}-{job}-c000.snappy.parquet"
         length = int(dice.lognormvariate(16.6, 0.6))  # 20 MB mean
-        yield FileStatus(
-            path, length, start + dice.randrange(600_000), inode + number + dice.randrange(99), False, 128 << 20
-        )
+        time = start + dice.randrange(600_000)
+        attributes = Attributes("hive", "hadoop", 0o644, time, 3)
+        yield FileStatus(path, length, time, inode + number + dice.randrange(99), False, 128 << 20, attributes)
 
 
 async def _asked(journal: Journal, rows: int, page: int, dice: Random) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from pathlib import Path
@@ -78,3 +79,25 @@ async def test_a_copy_within_a_store_and_to_a_directory(store: Store, bucket: st
     for path, body in tree.items():
         local = tmp_path / "to" / path
         assert local.is_dir() if path.endswith("/") else local.read_bytes() == body
+
+
+async def test_copies_between_buckets_of_one_store_pass_nothing_through_us(
+    store: Store, bucket: str, tmp_path: Path
+) -> None:
+    other = f"{bucket[:50]}-other"
+    store.make_bucket(other)
+    small = {f"d/{name}": noise(number) for number, name in enumerate(NASTY_NAMES[:-1], start=1)}
+    tree = small | {"d/a": noise(999_999), "empty": b"", "large": noise(11 * MIB)}
+    async with aclosing(_destination(store, bucket)) as destination:
+        for path, body in tree.items():
+            await put(destination, f"from/{path}", body)
+    program = Program(tmp_path, store.env())
+    sides = (f"s3://{bucket}/from", f"s3://{other}/to")
+    ended = await asyncio.to_thread(program.copy, *sides)
+    assert ended.code == 0, ended.err
+    assert ended.counted()["copied"] == ended.result["verified"] == len(tree)
+    assert ended.result["copied_in_store"] == len(tree) - 1, ended.err  # what is empty is put
+    wanted = {f"to/{path.removeprefix('from/')}": found for path, found in store.read_back(bucket, "from/").items()}
+    assert store.read_back(other, "to/") == wanted
+    rows = await asyncio.to_thread(program.ledger, *sides)
+    assert {row["method"] for path, row in rows.items() if path != "empty"} == {"in-store"}

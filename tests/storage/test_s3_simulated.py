@@ -152,14 +152,14 @@ async def test_an_original_replaced_between_two_parts_is_not_copied(
 ) -> None:
     original = await put(destination, destination.prefix + "key", noise(250_001))
     destination.limits = replace(destination.limits, max_part=100_000)
-    parts = destination._copies._part
+    parts = destination._copies.part
 
     async def part(*arguments: Any) -> Any:
         copied = await parts(*arguments)
         await put(destination, original.key, b"other")
         return copied
 
-    monkeypatch.setattr(destination._copies, "_part", part)
+    monkeypatch.setattr(destination._copies, "part", part)
     monkeypatch.setattr("asynccopy.storage.copies.WORKERS", 1)
     with pytest.raises(NotFound):
         await destination.copy(original.key, destination.prefix + "copy", 250_001, original.etag)

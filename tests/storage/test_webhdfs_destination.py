@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -248,8 +249,8 @@ async def test_a_file_shorter_than_what_was_sent_is_not_published(
     writer = stage.destination._writer
     create = writer.create
 
-    async def cut(path: str, size: int, body: bytes, *, parents: bool) -> None:
-        await create(path, size - 1, body[:-1], parents=parents)
+    async def cut(path: str, size: int, body: bytes, **options: Any) -> None:
+        await create(path, size - 1, body[:-1], **options)
 
     await put(stage.destination, "key", b"old")
     monkeypatch.setattr(writer, "create", cut)

@@ -141,6 +141,25 @@ def test_source_and_destination_are_not_the_same(source: Path, capsys: pytest.Ca
     assert "are the same" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("owner", "only HDFS has and keeps these attributes"),
+        ("all", "(owner, group, permission, times, replication, block-size)"),
+        ("times,owner", "(owner, times)"),
+        ("owner,acl", "'acl' is none of owner, group"),
+        ("", "'' is none of owner, group"),
+        ("Owner", "'Owner' is none of owner, group"),
+    ],
+)
+def test_attributes_where_no_hdfs_is(
+    source: Path, to: Path, capsys: pytest.CaptureFixture[str], words: str, says: str
+) -> None:
+    assert main(["copy", str(source), str(to), "--preserve", words]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not to.exists()
+
+
 def test_a_junk_file_as_journal(source: Path, to: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     junk = tmp_path / "junk"
     junk.write_bytes(b"this is no journal" * 1000)

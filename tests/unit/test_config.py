@@ -460,6 +460,7 @@ OTHER = {
     "newer_than": "2026-01-01",
     "older_than": "2026-01-01",
     "empty_directories": "false",
+    "preserve": "['owner']",
 }
 
 

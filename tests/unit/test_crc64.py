@@ -9,7 +9,7 @@ import fastcrc.crc64
 import pytest
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost
-from asynccopy.model import MIB, ObjectMeta, PartReceipt, etag_with_crc64
+from asynccopy.model import MIB, FileStatus, ObjectMeta, PartReceipt, etag_with_crc64
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.interface import Capabilities
@@ -88,7 +88,14 @@ class Telling(MemoryDestination):
     async def open(self, *arguments: object) -> object:  # type: ignore[override]
         raise AssertionError("nothing is read back")
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         self._store(key, self.objects["other"], "E", 0)
         if self.lost:
             self.lost -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from asynccopy.config.cluster import Cluster
@@ -126,3 +127,12 @@ async def test_a_host_that_is_none_is_unreachable_and_nothing_foreign(host: str)
         await source.check()
     assert isinstance(raised.value, Unreachable)
     await source.aclose()
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "oss://bucket/x", "/tmp/x", "file:///tmp/x"])
+def test_only_hdfs_preserves(url: str) -> None:
+    settings = msgspec.structs.replace(ENDPOINT, preserve=("owner", "times"))
+    for opening in (open_source, open_destination):
+        with pytest.raises(UsageError, match="from HDFS to HDFS") as raised:
+            opening(url, settings)
+        assert url in raised.value.message and "owner, times" in raised.value.message

@@ -20,6 +20,7 @@ from asynccopy.transfer.digests import PartDigests
 from asynccopy.transfer.parts import cut
 from asynccopy.transfer.verify import Prover
 from tests.faults.wrapped import QUICK
+from tests.suites.destination import Body
 from tests.unit.test_digests import naive
 
 BODY = random.Random(4).randbytes(10_000)
@@ -260,6 +261,44 @@ async def test_publish_gives_up_what_it_must_not_repeat() -> None:
         else:
             await proving.publish("f", "u", [], 0)
         assert destination.count == calls
+
+
+@pytest.mark.parametrize("preserving", [False, True])
+async def test_an_older_object_of_the_same_bytes_stands_for_bytes_alone(preserving: bool) -> None:
+    """It would have the attributes of then."""
+
+    class Failing(MemoryDestination):
+        completed = 0
+
+        async def complete_upload(self, key: str, upload_id: str, *rest: Any) -> ObjectMeta:
+            self.completed += 1
+            if self.completed == 1:
+                raise ConnectionLost("injected")
+            return await super().complete_upload(key, upload_id, *rest)
+
+    destination = Failing()
+    old = await destination.put("f", BODY, iscsi(BODY))
+    upload = await destination.create_upload("f")
+    policy = RetryPolicy(first=0.001, most=0.001, patience=10)
+    proving = Prover(
+        MemorySource(), destination, Capabilities("CRC32C"), "checksum", policy, lambda *_: None, preserving=preserving
+    )
+    reply = await destination.upload_part("f", upload, 1, len(BODY), Body(BODY))
+    parts = [PartReceipt(1, 0, len(BODY), reply.etag, iscsi(BODY))]
+    meta = await proving.publish("f", upload, parts, iscsi(BODY))
+    assert (destination.completed, meta.etag != old.etag) == ((2, True) if preserving else (1, False))
+
+
+async def test_a_checksum_of_the_written_file_spares_reading_it_back() -> None:
+    destination = MemoryDestination(checksum=None)
+    meta = await destination.put("f", BODY, 0)
+    proving = prover(MemorySource(), destination, checksum=None)
+    theirs = FileChecksum("MD5-of-0MD5-of-512CRC32C", "00" * 16)
+    told = structs.replace(meta, file_checksum=theirs)
+    evidence = await proving.prove_object(told, len(BODY), 0, str(theirs))  # a CRC that reading back would refuse
+    assert (evidence.method, evidence.source, evidence.object) == ("checksum", str(theirs), str(theirs))
+    other = structs.replace(meta, file_checksum=FileChecksum("MD5-of-0MD5-of-4096CRC32C", "11" * 16))
+    assert (await proving.prove_object(other, len(BODY), iscsi(BODY), str(theirs))).method == "read-back"
 
 
 def test_the_memory_source_agrees_with_the_naive_hdfs() -> None:

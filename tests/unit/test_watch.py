@@ -100,21 +100,30 @@ class FailingStore(MemoryDestination):
         self.fail("delete", key)
         await super().delete(key)
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         self.fail("put", key)
-        return await super().put(key, body, crc32c)
+        return await super().put(key, body, crc32c, status)
 
     async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
         self.fail("copy", key)
         return await super().copy(key, to, size, etag)
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.fail("create_upload", key)
-        return await super().create_upload(key)
+        return await super().create_upload(key, status)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         self.fail("complete_upload", key)
-        return await super().complete_upload(key, upload_id, parts, crc32c)
+        return await super().complete_upload(key, upload_id, parts, crc32c, status)
 
     async def open(self, key: str, range: ByteRange) -> Reader:
         self.fail("open", key)

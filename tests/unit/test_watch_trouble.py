@@ -17,7 +17,7 @@ from asynccopy.mirror.mirror import CopyOptions
 from asynccopy.mirror.schedule import Cadence
 from asynccopy.mirror.selection import Selection
 from asynccopy.mirror.watch import Rules, Watcher
-from asynccopy.model import ObjectMeta
+from asynccopy.model import FileStatus, ObjectMeta
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from asynccopy.units import Cap
 
@@ -46,9 +46,11 @@ class Fussy(MemoryDestination):
         self._refuse(key)
         return await super().head(key)
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         self._refuse(key)
-        return await super().put(key, body, crc32c)
+        return await super().put(key, body, crc32c, status)
 
 
 Make = Callable[[MemorySource, MemoryDestination], Watcher]

@@ -22,7 +22,7 @@ from asynccopy.errors import (
     SourceChanged,
     WrongServer,
 )
-from asynccopy.model import FileChecksum
+from asynccopy.model import Attributes, FileChecksum
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs import messages
@@ -56,6 +56,9 @@ def remote(exception: str, message: str = "", status: int = 403) -> Response:
         (403, "RetriableException", "NameNode still not started", ServerTrouble),
         (403, "SafeModeException", "Cannot do it. Name node is in safe mode.", ServerTrouble),
         (403, "IOException", "No active and not excluded nodes contain this block", ServerTrouble),
+        (403, "IOException", "Specified block size 512 is less than configured minimum value", Refused),
+        (403, "IOException", "Requested replication factor of 600 is greater than the allowed maximum", Refused),
+        (403, "IOException", "Access time for hdfs is not configured.", Refused),
         (403, "IOException", "Offset=3000000 out of the range [0, 3000000); OPEN, path=/a", SourceChanged),
         (403, "EOFException", "Cannot seek after EOF", SourceChanged),
         (403, "IOException", "Fail to get checksum, since file /a is under construction.", SourceChanged),
@@ -260,6 +263,22 @@ def test_pages() -> None:
     assert page.entries[0].file_id == 9
     assert messages.list_page(batch([entry("a")], 0), "", "asked").after is None
     assert messages.list_page(batch([], 0), "", "asked").entries == []
+
+
+def test_attributes() -> None:
+    """A server that tells no permission, or none that can be one, tells of no attributes."""
+    rows = [
+        entry("all", group="g", permission="1750", accessTime=8, replication=3),
+        entry("directory", "DIRECTORY", group="g", permission="0", accessTime=0, replication=0),
+        entry("coded", permission="644", replication=1, ecBit=True),
+        entry("none"),
+        *(entry(f"odd {text}", permission=text) for text in ("", "9", "rwx", "7777", "-1", "0x1", "\u0667")),
+    ]
+    found = {status.path: status.attributes for status in messages.list_page(batch(rows, 0), "", "asked").entries}
+    assert found.pop("all") == Attributes("me", "g", 0o1750, 8, 3)
+    assert found.pop("directory") == Attributes("me", "g", 0, 0, 0)
+    assert found.pop("coded") == Attributes("me", "", 0o644, 0, 0)  # one copy is no wish
+    assert set(found.values()) == {None}
 
 
 def test_an_empty_page_that_is_not_the_last_is_no_listing() -> None:

@@ -19,7 +19,7 @@ from asynccopy.errors import (
     ShortRead,
     SideError,
 )
-from asynccopy.model import MIB, ByteRange, ObjectMeta, ObjectPage, PartReceipt, PartReply
+from asynccopy.model import MIB, ByteRange, FileStatus, ObjectMeta, ObjectPage, PartReceipt, PartReply
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.local.paths import MAX_PATH, STAGING, key_path, path_of, url_of
 from asynccopy.storage.local.reader import LocalReader
@@ -88,7 +88,9 @@ class LocalDestination:
                 hint="choose a destination that is case-sensitive and leaves Unicode names as they are",
             )
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         with told(key, WRITING):
             return await in_thread(self._put, key, body)
 
@@ -109,12 +111,14 @@ class LocalDestination:
         finally:
             staged.discard()
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         with told(key, WRITING):
             await in_thread(self._locate, key)
             return await in_thread(self._uploads.create, key)
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         with told(key, UPLOADING):
             upload = await in_thread(self._uploads.find, key, upload_id)
         staged = StagedFile(upload)
@@ -123,12 +127,19 @@ class LocalDestination:
                 await in_thread(staged.open)
             await _fill(staged, key, size, body)
             with told(key, UPLOADING):
-                status = await in_thread(staged.publish, part_path(upload, number))
+                written = await in_thread(staged.publish, part_path(upload, number))
         finally:
             await in_thread(staged.discard)
-        return PartReply(etag(status), None)
+        return PartReply(etag(written), None)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """Joins the parts into one file, so for a moment the disk holds the object twice. Raises also Refused."""
         with told(key, UPLOADING):
             upload = await in_thread(self._uploads.find, key, upload_id)
@@ -140,13 +151,13 @@ class LocalDestination:
                     for offset in range(0, part.size, JOIN_STEP):
                         piece = ByteRange(offset, min(JOIN_STEP, part.size - offset))
                         await in_thread(staged.append_range, path, piece)
-                status = await in_thread(self._publish, key, staged)
+                written = await in_thread(self._publish, key, staged)
             finally:
                 await in_thread(staged.discard)
         # The object is there: what could not be cleared away must not make it look as if it were not.
         with suppress(OSError):
             await in_thread(self._uploads.forget, upload_id)
-        return _meta(key, status)
+        return _meta(key, written)
 
     def _publish(self, key: str, staged: StagedFile) -> os.stat_result:
         target = self._locate(key)
@@ -221,6 +232,10 @@ class LocalDestination:
         except OSError:
             self._must_be(key, size, etag)  # cut or removed meanwhile
             raise
+
+    @property
+    def copies(self) -> None:
+        return None
 
     async def delete(self, key: str) -> None:
         with told(key, WRITING):

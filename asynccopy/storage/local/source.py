@@ -128,6 +128,10 @@ class LocalSource:
     def snapshots(self) -> None:
         return None
 
+    @property
+    def originals(self) -> None:
+        return None
+
     async def aclose(self) -> None:
         self._listings.clear()
 

@@ -11,7 +11,7 @@ import fastcrc.crc32
 from msgspec import Struct
 
 from asynccopy.errors import ChecksumMismatch, NameRefused, NotFound, Refused, ShortRead, UploadGone
-from asynccopy.model import ByteRange, ObjectMeta, ObjectPage, PartReceipt, PartReply
+from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage, PartReceipt, PartReply
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.memory.reader import MemoryReader
 
@@ -55,19 +55,23 @@ class MemoryDestination:
     async def check(self) -> Capabilities:
         return Capabilities(checksum=self._checksum)
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         self._check_key(key)
         data = bytes(body)
         return self._store(key, data, hashlib.md5(data).hexdigest(), crc32c)
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self._check_key(key)
         self._last_upload += 1
         upload_id = f"upload-{self._last_upload}"
         self._uploads[upload_id] = _Upload(key, {})
         return upload_id
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         self._upload(key, upload_id)
         if not 1 <= number <= self.limits.max_parts or size > self.limits.max_part:
             raise Refused(f"{key!r}: part {number} of {size} bytes is beyond the limits")
@@ -83,7 +87,14 @@ class MemoryDestination:
         crc = fastcrc.crc32.iscsi(data) if self._checksum == "CRC32C" else None
         return PartReply(hashlib.md5(data).hexdigest(), crc)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """Raises also Refused: parts missing, replaced, out of order, or too small in the middle."""
         held = self._upload(key, upload_id).parts
         offset = 0
@@ -133,6 +144,10 @@ class MemoryDestination:
         meta = ObjectMeta(to, size, etag, stored.meta.crc32c, time.time_ns() // 1_000_000)
         self._objects[to] = _Object(stored.body, meta)
         return meta
+
+    @property
+    def copies(self) -> None:
+        return None
 
     async def delete(self, key: str) -> None:
         self._objects.pop(key, None)

@@ -173,6 +173,10 @@ class MemorySource:
             return None
         return MemorySnapshots(self._snapshots, self._touched, lambda name: FrozenSource(self, name), self._page_size)
 
+    @property
+    def originals(self) -> None:
+        return None
+
     def _touched(self) -> Tree:
         self._entries[""] = replace(self._entries[""], modification_time=self._now())
         return dict(self._entries)

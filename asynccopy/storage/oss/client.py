@@ -7,13 +7,13 @@ from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.dialect import Clock, Query, SendAgain
+from asynccopy.storage.dialect import Clock, Query, SendAgain, store_name
 from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag, shown
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.oss.credentials import CredentialChain
 from asynccopy.storage.oss.messages import EXPIRED, error_of, read_crc64, refusal
-from asynccopy.storage.oss.settings import OssSettings, origin_of
+from asynccopy.storage.oss.settings import OssSettings, origin_of, place
 from asynccopy.storage.oss.signing import Signer, encode_query
 from asynccopy.storage.signing import Credentials, encode_path
 
@@ -38,6 +38,7 @@ class OssClient:
         self.origin = origin_of(bucket, settings)
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
+        self.store = store_name(place(settings), self._credentials.environ, ("OSS_", "ALIBABA_"))
         # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
         self._door = HttpDoor(connections=settings.connections, reset=True)
         self._door.observe = latency

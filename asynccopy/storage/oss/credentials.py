@@ -28,7 +28,7 @@ class CredentialChain:
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ, *, issuer: Issuer | None = None) -> None:
-        self._environ = environ
+        self.environ = environ
         self._issuer = issuer
         self._held: Issued | None = None
         self._renew_at = 0.0
@@ -60,7 +60,7 @@ class CredentialChain:
 
     async def _renewed(self) -> Issued:
         if self._issuer is None:
-            self._issuer = issuer_of(self._environ)
+            self._issuer = issuer_of(self.environ)
         try:
             return await self._asked(self._issuer)
         except AsyncCopyError as error:

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 from urllib.parse import unquote
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
-from asynccopy.model import GIB, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
+from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
 from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.dialect import Dialect, abort
@@ -39,6 +39,8 @@ DIALECT: Final = Dialect(
     reading="oss:ListObjects",
     writing="oss:PutObject and oss:AbortMultipartUpload",
 )
+ANEW: Final = [("x-oss-metadata-directive", "REPLACE"), ("x-oss-tagging-directive", "Replace")]
+"""A copy's metadata and tags are to be what the request says, not what the original has."""
 PROBE: Final = b"asynccopy asks what this store can do"
 
 
@@ -62,7 +64,8 @@ class OssDestination(Bucket):
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
         self._client = OssClient(bucket, settings, credentials, latency)
         self._objects = settings.objects
-        super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities)
+        self.publishing = settings.objects.condition
+        super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities, self._client.store)
 
     async def _probe(self, key: str) -> Capabilities:
         """Does it tell the CRC-64 of a part?"""
@@ -79,7 +82,9 @@ class OssDestination(Bucket):
 
     # --- objects -------------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         self.check_key(key)
         sent = crc64(body)
         options = self._objects
@@ -96,8 +101,11 @@ class OssDestination(Bucket):
     async def head(self, key: str) -> ObjectMeta | None:
         return await self._client.head(key)
 
-    async def _copying(self, *, parts: bool) -> Headers:
-        return self._objects.kept if parts else [*self._objects.kept, *self._objects.condition]
+    async def copying(self, *, parts: bool) -> Headers:
+        described = self._objects.described
+        if parts:
+            return [*self._objects.kept, *described]
+        return [*self._objects.kept, *self._objects.condition, *(ANEW if described else ()), *described]
 
     async def _ours(self, key: str, size: int, sent: int | None, error: AlreadyThere) -> ObjectMeta:
         """The object that must not be overwritten, if it has these bytes: the reply to an earlier try may be lost."""
@@ -115,13 +123,15 @@ class OssDestination(Bucket):
 
     # --- multipart uploads ---------------------------------------------------------------------------------------
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.check_key(key)
         headers = [*self._objects.kept, *self._objects.described]
         response = await self._client.request("POST", key, [("uploads", "")], headers)
         return read_upload_id(response.body, self._client.subject(key))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         watched = Crc64Body(body)
         try:
@@ -136,7 +146,14 @@ class OssDestination(Bucket):
             )
         return PartReply(etag_with_crc64(plain_etag(response.headers.get("etag")), watched.crc64), None)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         size, sent = sum(part.size for part in parts), joined_crc64(parts)
         try:
             response = await self._client.request(

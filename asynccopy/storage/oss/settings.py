@@ -51,7 +51,7 @@ class ObjectOptions(Struct, frozen=True):
 
     @property
     def described(self) -> Headers:
-        """Tags and metadata, which a copy takes over from its original."""
+        """Tags and metadata. Where there are none, a copy takes over its original's."""
         headers = [(f"x-oss-meta-{name.lower()}", quote(value, safe=" /:=+,;@")) for name, value in self.metadata]
         if self.tags:
             pairs = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in self.tags]
@@ -108,6 +108,11 @@ class OssSettings(Struct, frozen=True):
             objects=objects or ObjectOptions(),
             connections=connections,
         )
+
+
+def place(settings: OssSettings) -> str:
+    """Which store it is, whatever the bucket."""
+    return f"{settings.endpoint} {settings.region}"
 
 
 def _region(endpoint: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.dialect import Clock, Query
+from asynccopy.storage.dialect import Clock, Query, store_name
 from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, shown
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import PartBody, Reader
@@ -17,7 +17,7 @@ from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import CRC32C_HEADER, object_crc32c, refusal
-from asynccopy.storage.s3.settings import Address, S3Settings
+from asynccopy.storage.s3.settings import Address, S3Settings, place
 from asynccopy.storage.s3.signing import (
     SIGNED_CHUNKS,
     SIGNED_CHUNKS_TRAILER,
@@ -52,6 +52,7 @@ class S3Client:
         self._sign_payload = settings.sign_payload
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
+        self.store = store_name(place(settings), self._credentials.environ, ("AWS_",))
         # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
         self._door = HttpDoor(connections=settings.connections, reset=True)
         self._door.observe = latency

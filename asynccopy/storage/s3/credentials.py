@@ -24,7 +24,7 @@ class CredentialChain:
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
-        self._environ = environ
+        self.environ = environ
         self._chain: Any = None
         self._current: Credentials | None = None
         self._fresh_until = 0.0
@@ -41,7 +41,7 @@ class CredentialChain:
         return self._current
 
     def _from_environment(self) -> Credentials | None:
-        environ = self._environ
+        environ = self.environ
         access_key, secret_key = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
         if not access_key or not secret_key:
             return None

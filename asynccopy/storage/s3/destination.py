@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
-from asynccopy.model import GIB, ObjectMeta, PartReceipt, PartReply
+from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
 from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import plain_etag, read_upload_id
@@ -66,14 +66,16 @@ class S3Destination(Bucket):
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
         self._client = S3Client(bucket, settings, credentials, latency)
-        super().__init__(self._client, DIALECT, prefix, limits, capabilities)
+        super().__init__(self._client, DIALECT, prefix, limits, capabilities, self._client.store)
 
     async def _probe(self, key: str) -> Capabilities:
         return await probe(self._client, key)
 
     # --- objects -------------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         self.check_key(key)
         checksum = (await self.capable()).checksum
         if checksum == "CRC32C":
@@ -99,20 +101,22 @@ class S3Destination(Bucket):
     async def head(self, key: str) -> ObjectMeta | None:
         return await self._client.head(key)
 
-    async def _copying(self, *, parts: bool) -> Headers:
+    async def copying(self, *, parts: bool) -> Headers:
         """No checksum is declared of parts that are copied: stores tell different things of them (versitygw: the
         whole's)."""
         return [ALGORITHM] if not parts and (await self.capable()).checksum == "CRC32C" else ()
 
     # --- multipart uploads ---------------------------------------------------------------------------------------
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.check_key(key)
         headers = DECLARATION if (await self.capable()).checksum == "CRC32C" else []
         response = await self._client.request("POST", key, [("uploads", "")], headers)
         return read_upload_id(response.body, self._client.subject(key))
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         query = [("partNumber", str(number)), ("uploadId", upload_id)]
         checksum = (await self.capable()).checksum
         watched = Md5Body(body) if checksum == "MD5" else body
@@ -133,7 +137,14 @@ class S3Destination(Bucket):
             )
         return PartReply(etag, held)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         capable = (await self.capable()).checksum == "CRC32C"
         headers = [(CRC32C_HEADER, encode_crc32c(crc32c)), (TYPE_HEADER, FULL_OBJECT)] if capable else []
         try:

@@ -81,6 +81,12 @@ def _profile(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {}
 
 
+def place(settings: S3Settings) -> str:
+    """Which store it is, whatever the bucket. Raises UsageError for an endpoint that cannot be one."""
+    origin, path = _endpoint(settings)
+    return f"{origin}{path} {settings.region}"
+
+
 class Address(Struct, frozen=True):
     """Where the requests for one bucket go: the server, and what precedes each key in the path."""
 

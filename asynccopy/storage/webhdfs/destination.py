@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing, suppress
 
 from asynccopy.errors import (
@@ -20,11 +21,21 @@ from asynccopy.errors import (
     UploadGone,
     WrongServer,
 )
-from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage, PartReceipt, PartReply
+from asynccopy.model import (
+    ByteRange,
+    FileChecksum,
+    FileStatus,
+    ObjectMeta,
+    ObjectPage,
+    PartReceipt,
+    PartReply,
+    Preserved,
+)
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.webhdfs import uploads
 from asynccopy.storage.webhdfs.client import WebHdfsClient
 from asynccopy.storage.webhdfs.paths import STAGING, key_path, max_key
+from asynccopy.storage.webhdfs.preserving import Preserving
 from asynccopy.storage.webhdfs.source import WebHdfsSource
 from asynccopy.storage.webhdfs.walk import walk
 from asynccopy.storage.webhdfs.writer import WebHdfsWriter
@@ -38,13 +49,25 @@ class WebHdfsDestination:
     replaces: at every moment a reader finds the old file or the new one, whole. What a killed process leaves there from
     a ``put`` (``*.tmp``) is never published and may be removed while nothing runs.
 
-    Files get the cluster's own block size and replication. HDFS's checksum depends on the blocks, so it proves no
-    stream: objects are read back. CONCAT, which joins the parts, is refused inside an encryption zone.
+    Files get the cluster's own block size and replication unless ``preserve`` says otherwise. HDFS's checksum depends
+    on the blocks: with ``checksums`` it is told of a file that is cut into blocks as at the source, all other objects
+    must be read back. CONCAT, which joins the parts, is refused inside an encryption zone.
     """
 
-    def __init__(self, client: WebHdfsClient, base: str, root: str, *, page_size: int = 1000) -> None:
+    def __init__(
+        self,
+        client: WebHdfsClient,
+        base: str,
+        root: str,
+        *,
+        page_size: int = 1000,
+        preserve: AbstractSet[Preserved] = frozenset(),
+        checksums: bool = False,
+    ) -> None:
         self._files = WebHdfsSource(client, base, root)
         self._writer = WebHdfsWriter(self._files.client, root)
+        self._preserving = Preserving(self._writer, preserve)
+        self._checksums = checksums
         self._root = root
         self._page_size = page_size
         self._staging = False  # whether we may have made the staging directory
@@ -59,7 +82,9 @@ class WebHdfsDestination:
         return self._files.client
 
     async def check(self) -> Capabilities:
-        """Raises WrongServer also for a gateway that cannot rename over a file, as HttpFS cannot."""
+        """Raises WrongServer also for a gateway that cannot rename over a file, as HttpFS cannot; CredentialsRefused
+        also where owners are to be kept and we are not the superuser.
+        """
         try:
             await self._writer.mkdirs("")
             await self._probe()
@@ -76,31 +101,39 @@ class WebHdfsDestination:
     async def _probe(self) -> None:
         old, new = self._temporary(), self._temporary()
         for path in (old, new):
-            await self._write(path, 1, b"x", parents=True)
+            await self._write(path, 1, b"x", None, parents=True)
         await self._writer.rename(new, old)
         self._unpublished.discard(new)
-        await self._discard(old)
+        try:
+            await self._preserving.check(old)
+        finally:
+            await self._discard(old)
         await self._tidy()
 
     # --- small files ---------------------------------------------------------------------------------------------
 
-    async def put(self, key: str, body: bytes | memoryview, crc32c: int) -> ObjectMeta:
+    async def put(
+        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
+    ) -> ObjectMeta:
         path = key_path(key, self._root)
         if key.endswith("/"):
             if len(body):
                 raise Refused(f"{key!r}: a directory holds no bytes")
             await self._writer.mkdirs(path)
+            await self._preserving.directory(path, status)
             return _meta(await self._files.status(path))
         staged = self._temporary()
         try:
-            written = await self._write(staged, len(body), body, parents=True)
+            written = await self._write(staged, len(body), body, status, parents=True)
+            checksum = await self._checksum(staged, written, status)
+            written = await self._preserving.file(staged, written, status)
             await self._publish(staged, path, written)
         except AsyncCopyError:
             with suppress(AsyncCopyError):  # it is the error that matters; ``aclose`` tries again
                 await self._discard(staged)
             raise
         self._unpublished.discard(staged)
-        return _meta(written, path)
+        return _meta(written, path, checksum)
 
     def _temporary(self) -> str:
         path = f"{STAGING}/{uuid.uuid4().hex}.tmp"
@@ -112,12 +145,23 @@ class WebHdfsDestination:
         await self._writer.delete(staged)
         self._unpublished.discard(staged)
 
-    async def _write(self, staged: str, size: int, body: bytes | memoryview | PartBody, *, parents: bool) -> FileStatus:
-        await self._writer.create(staged, size, body, parents=parents)
+    async def _write(
+        self, staged: str, size: int, body: bytes | memoryview | PartBody, status: FileStatus | None, *, parents: bool
+    ) -> FileStatus:
+        options = self._preserving.at_creation(status)
+        await self._writer.create(staged, size, body, parents=parents, options=options)
         written = await self._files.status(staged)
         if written.length != size:
             raise ShortRead(f"{staged!r}: HDFS has {written.length} bytes of {size}")
         return written
+
+    async def _checksum(
+        self, path: str, written: FileStatus, status: FileStatus | None, parts: Sequence[PartReceipt] = ()
+    ) -> FileChecksum | None:
+        """Asked before the times are set, for it counts as an access."""
+        if not self._checksums or status is None or not uploads.same_blocks(written, status, parts):
+            return None
+        return await self._files.checksum(path)
 
     async def _publish(self, staged: str, path: str, written: FileStatus) -> None:
         """Give a file its name. The directory for it is made when it turns out to be missing: most are there."""
@@ -141,7 +185,7 @@ class WebHdfsDestination:
 
     # --- multipart -----------------------------------------------------------------------------------------------
 
-    async def create_upload(self, key: str) -> str:
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         path = key_path(key, self._root)
         if key.endswith("/"):
             raise Refused(f"{key!r}: a directory has no parts")
@@ -150,18 +194,27 @@ class WebHdfsDestination:
         await self._writer.mkdirs(f"{uploads.key_directory(uploads.directory(key, upload_id))}/{path}")
         return upload_id
 
-    async def upload_part(self, key: str, upload_id: str, number: int, size: int, body: PartBody) -> PartReply:
+    async def upload_part(
+        self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
+    ) -> PartReply:
         upload = uploads.directory(key, upload_id)
         part = uploads.part_path(upload, number)
         staged = f"{part}.{uuid.uuid4().hex}"  # of another name until it is whole; it goes with the upload
         try:
-            written = await self._write(staged, size, body, parents=False)
+            written = await self._write(staged, size, body, status, parents=False)
             await self._writer.rename(staged, part)
         except NotFound as error:
             raise UploadGone(f"{key!r}: there is no upload {upload_id!r}") from error
         return PartReply(uploads.etag(written), None)
 
-    async def complete_upload(self, key: str, upload_id: str, parts: Sequence[PartReceipt], crc32c: int) -> ObjectMeta:
+    async def complete_upload(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[PartReceipt],
+        crc32c: int,
+        status: FileStatus | None = None,
+    ) -> ObjectMeta:
         """A completion that was cut off anywhere goes on when it is called again. Raises also Refused."""
         path = key_path(key, self._root)
         upload = uploads.directory(key, upload_id)
@@ -171,14 +224,17 @@ class WebHdfsDestination:
         except NotFound as error:
             raise UploadGone(f"{key!r}: there is no upload {upload_id!r}") from error
         if 1 not in found and parts and await self._is_published(path, uploads.file_id(parts[0].etag), size):
-            joined = await self._files.status(path)
+            joined, checksum = await self._files.status(path), None
         else:
+            first = uploads.part_path(upload, 1)
             joined = await self._join(upload, uploads.to_join(key, parts, found), size)
-            await self._publish(uploads.part_path(upload, 1), path, joined)
+            checksum = await self._checksum(first, joined, status, parts)
+            joined = await self._preserving.file(first, joined, status)
+            await self._publish(first, path, joined)
         # The object is there: what could not be cleared away must not make it look as if it were not.
         with suppress(AsyncCopyError):
             await self.abort_upload(key, upload_id)
-        return _meta(joined, path)
+        return _meta(joined, path, checksum)
 
     async def _parts(self, upload: str) -> dict[int, FileStatus]:
         """The whole parts of an upload by their numbers. Raises NotFound."""
@@ -272,6 +328,10 @@ class WebHdfsDestination:
         """Raises Refused always: HDFS copies nothing by itself."""
         raise Refused(f"{key!r}: HDFS cannot copy a file to {to!r} by itself")
 
+    @property
+    def copies(self) -> None:
+        return None
+
     async def delete(self, key: str) -> None:
         if await self.head(key) is None:
             return
@@ -295,7 +355,9 @@ class WebHdfsDestination:
             await self._writer.delete(STAGING)
 
 
-def _meta(status: FileStatus, key: str = "") -> ObjectMeta:
+def _meta(status: FileStatus, key: str = "", checksum: FileChecksum | None = None) -> ObjectMeta:
     """``key``: where its status was taken under another name."""
     key = key or (f"{status.path}/" if status.is_directory else status.path)
-    return ObjectMeta(key, status.length, uploads.etag(status), None, status.modification_time)
+    # A directory is the same whatever came and went in it.
+    etag = str(status.file_id) if status.is_directory else uploads.etag(status)
+    return ObjectMeta(key, status.length, etag, None, status.modification_time, file_checksum=checksum)

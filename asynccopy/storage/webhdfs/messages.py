@@ -30,6 +30,7 @@ from asynccopy.errors import (
 from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs.entries import Entry, status_of
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]@:/?#\\]+))(?::(?P<port>[0-9]{1,5}))?")
@@ -39,17 +40,8 @@ _METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254"
 """Cloud metadata services outside of the link-local addresses (Alibaba Cloud, AWS)."""
 
 
-class _Entry(Struct, rename="camel", gc=False):
-    path_suffix: str
-    type: str
-    length: int
-    modification_time: int
-    block_size: int = 0
-    file_id: int = 0
-
-
 class _Entries(Struct):
-    entries: list[_Entry] = field(name="FileStatus")
+    entries: list[Entry] = field(name="FileStatus")
 
 
 class _Statuses(Struct):
@@ -66,7 +58,7 @@ class _Listing(Struct):
 
 
 class _Status(Struct):
-    status: _Entry = field(name="FileStatus")
+    status: Entry = field(name="FileStatus")
 
 
 class _Location(Struct):
@@ -118,7 +110,7 @@ class _WritingAnswer(Struct):
 
 
 class _Snapshot(Struct, rename="camel"):
-    dir_status: _Entry
+    dir_status: Entry
     deletion_status: str = "ACTIVE"
 
 
@@ -127,7 +119,7 @@ class _SnapshotsAnswer(Struct):
 
 
 class _Snapshottable(Struct, rename="camel"):
-    dir_status: _Entry
+    dir_status: Entry
     parent_full_path: str
 
 
@@ -238,7 +230,7 @@ def _decode(decoder: msgspec.json.Decoder[T], response: Response, asked: str) ->
 
 
 def file_status(response: Response, path: str, asked: str) -> FileStatus:
-    return _file_status(_decode(_status, response, asked).status, path)
+    return status_of(_decode(_status, response, asked).status, path)
 
 
 def list_page(response: Response, path: str, asked: str) -> ListPage:
@@ -255,7 +247,7 @@ def list_whole(response: Response, path: str, asked: str) -> ListPage:
     return ListPage(_children(_decode(_statuses, response, asked).statuses.entries, path, asked), None)
 
 
-def _children(entries: list[_Entry], path: str, asked: str) -> list[FileStatus]:
+def _children(entries: list[Entry], path: str, asked: str) -> list[FileStatus]:
     prefix = path + "/" if path else ""
     if len(entries) == 1 and not entries[0].path_suffix:
         raise NotFound(f"{asked}: not a directory")  # but a file, which lists itself under no name
@@ -265,14 +257,8 @@ def _children(entries: list[_Entry], path: str, asked: str) -> list[FileStatus]:
         # The name becomes part of a key or of a local path: a server must not be able to point elsewhere.
         if not name or "/" in name or name in (".", ".."):
             raise WrongServer(f"{asked}: the server lists an impossible name: {name!r}")
-        found.append(_file_status(entry, prefix + name))
+        found.append(status_of(entry, prefix + name))
     return found
-
-
-def _file_status(entry: _Entry, path: str) -> FileStatus:
-    return FileStatus(
-        path, entry.length, entry.modification_time, entry.file_id, entry.type == "DIRECTORY", entry.block_size
-    )
 
 
 def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
@@ -392,6 +378,10 @@ _PERMANENT = (
 )
 
 
+_IMPOSSIBLE = ("Specified block size", "replication factor of", "ccess time for hdfs is not configured")
+"""What an IOException says of attributes that the cluster gives no file."""
+
+
 class UnknownOperation(Refused):
     """The server does not know the operation."""
 
@@ -426,6 +416,8 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return UnknownOperation(text) if '"op"' in remote.message else Refused(text)
     if "out of the range" in remote.message or "Cannot seek after EOF" in remote.message:
         return SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
+    if any(text in remote.message for text in _IMPOSSIBLE):
+        return Refused(text)
     if "under construction" in remote.message:
         return SourceChanged(f"{asked}: the file is still being written")
     return ServerTrouble(text)  # some IOException: dead DataNodes, missing blocks, a NameNode going down

@@ -112,6 +112,10 @@ class WebHdfsSource:
     def snapshots(self) -> WebHdfsSnapshots | None:
         return WebHdfsSnapshots(self._client, self._root or "/", lambda name: FrozenSource(self, name))
 
+    @property
+    def originals(self) -> None:
+        return None
+
     async def aclose(self) -> None:
         await self._client.aclose()
 

@@ -91,6 +91,19 @@ def to_join(key: str, parts: Sequence[PartReceipt], found: Mapping[int, FileStat
     return files
 
 
+def same_blocks(written: FileStatus, status: FileStatus, parts: Sequence[PartReceipt]) -> bool:
+    """Whether a file of these parts (none: written at once) is cut into blocks as its source, so that HDFS's checksums
+    of equal bytes are equal. An empty file needs none.
+    """
+    if not written.length:
+        return False
+    if len(parts) <= 1 and written.length <= min(written.block_size, status.block_size):
+        return True
+    if not 0 < written.block_size == status.block_size:
+        return False
+    return all(part.size % written.block_size == 0 for part in parts[:-1])
+
+
 def batches(root: str, files: Sequence[FileStatus]) -> Iterator[Sequence[FileStatus]]:
     """The sources of each CONCAT; all their names are about as long."""
     longest = max((len(quote(f",{root}/{file.path}", safe="")) for file in files), default=1)

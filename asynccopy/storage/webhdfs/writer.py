@@ -21,13 +21,15 @@ class WebHdfsWriter:
         self._client = client
         self._root = root
 
-    async def create(self, path: str, size: int, body: bytes | memoryview | Reader, *, parents: bool) -> None:
+    async def create(
+        self, path: str, size: int, body: bytes | memoryview | Reader, *, parents: bool, options: str = ""
+    ) -> None:
         """Write a file, replacing one of that name. Raises NotFound where directories above are missing and
-        ``parents`` does not make them.
+        ``parents`` does not make them. ``options``: further ones of CREATE, as they go into the query.
 
         Seen to the end, it has ``size`` bytes. Else it may have fewer: see ``WebHdfsClient.create``.
         """
-        query = f"&overwrite=true&createparent={'true' if parents else 'false'}"
+        query = f"&overwrite=true&createparent={'true' if parents else 'false'}{options}"
         await self._client.create(self._absolute(path), query, size, body)
 
     async def rename(self, path: str, to: str) -> None:
@@ -60,6 +62,22 @@ class WebHdfsWriter:
         """
         sources = ",".join(self._absolute(file.path) for file in files)
         await self._client.get("CONCAT", self._absolute(path), f"&sources={quote(sources, safe='')}", method="POST")
+
+    async def set_owner(self, path: str, owner: str, group: str) -> None:
+        """Give a file or directory away; "" keeps what is. Raises PermissionDenied unless we are the superuser, or own
+        it and give it to a group that we are in.
+        """
+        given = (("owner", owner), ("group", group))
+        query = "".join(f"&{key}={quote(name, safe='')}" for key, name in given if name)
+        await self._client.get("SETOWNER", self._absolute(path), query, method="PUT")
+
+    async def set_permission(self, path: str, mode: int) -> None:
+        await self._client.get("SETPERMISSION", self._absolute(path), f"&permission={mode:o}", method="PUT")
+
+    async def set_times(self, path: str, modification_time: int, access_time: int) -> None:
+        """ms since the epoch; -1 keeps what is. Raises Refused for an access time where the cluster keeps none."""
+        query = f"&modificationtime={modification_time}&accesstime={access_time}"
+        await self._client.get("SETTIMES", self._absolute(path), query, method="PUT")
 
     def _absolute(self, path: str) -> str:
         return (f"{self._root}/{path}" if path else self._root) or "/"
