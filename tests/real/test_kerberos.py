@@ -27,6 +27,8 @@ from tests.program import Ended, Program, eventually
 from tests.servers import require
 from tests.service import Service
 
+pytestmark = pytest.mark.timeout(300)
+
 RENEW, MOST = 20, 60
 """Seconds: for how long a delegation token is good, and up to when it can be renewed."""
 TICKET = 25
@@ -336,7 +338,7 @@ def test_a_token_that_is_cancelled_under_a_copy_is_replaced(
 ) -> None:
     """DataNodes that are asked without the NameNode meet it first; what they refuse is read again."""
     root = f"{root}-{processes}"
-    files = secure.plant(root, 400, 16_384)
+    files = secure.plant(root, 200, 32_768)
     before = secure.log()
     config = endpoint(secure, program, keytab=secure.keytab("alice"))
     options = ("-v", "--processes", processes, "--bandwidth", "400KiB/s", *config)
@@ -354,7 +356,7 @@ def test_a_token_that_is_cancelled_under_a_copy_is_replaced(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_tokens_and_tickets_end_and_the_kdc_goes_away(
     secure: Secure, root: str, program: Program, versitygw: Store, bucket: str
 ) -> None:
