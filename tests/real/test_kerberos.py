@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import aclosing, closing
 from pathlib import Path
 
 import pytest
 
+from asynccopy.config.cluster import Cluster
+from asynccopy.model import ByteRange
+from asynccopy.storage.interface import Source
+from asynccopy.storage.registry import Settings, open_source
+from asynccopy.storage.webhdfs.auth import TokenEnded
+from asynccopy.storage.webhdfs.delegation import AGAIN
 from asynccopy.storage.webhdfs.kerberos import Identity
 from testbed import fetch, hadoop, kdc
 from testbed.content import small_files
@@ -45,6 +53,8 @@ class Secure(Hdfs):
             "dfs.namenode.delegation.token.max-lifetime": MOST * 1000,
             # Nobody kills this NameNode, and each file that the tests write would have to wait for the disk.
             "dfs.namenode.edits.noeditlogchannelflush": "true",
+            # A DataNode that keeps its connection to the NameNode does not see that a token was cancelled.
+            "ipc.client.connection.maxidletime": 500,
             "hadoop.proxyuser.proxy.hosts": "*",
             "hadoop.proxyuser.proxy.users": "bob",
         }
@@ -332,11 +342,44 @@ def test_a_daemon_has_one_token_and_gives_it_back(
     assert_silent(secure, program, ended, before)
 
 
+async def test_a_datanode_refuses_a_token_that_has_ended(
+    secure: Secure, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked by a redirect that it gave before, and the read comes again with another token."""
+    secure.plant(root, 1)
+    monkeypatch.setenv("KRB5_CONFIG", str(secure.realm.configuration))
+    before = secure.log()
+    source = open_source(f"{secure.url}{root}/d00", Settings(cluster=Cluster(keytab=secure.keytab("alice"))))
+    async with aclosing(source):
+        first = await contents(source, "f00000")
+        [token] = used(secure.log()[len(before) :])
+        with cancelling(secure) as alice:
+            alice.cancel_token(token)
+        await asyncio.sleep(AGAIN + 1)
+        with pytest.raises(TokenEnded, match="OPEN"):
+            await contents(source, "f00000")
+        assert await contents(source, "f00000") == first
+    assert issued(secure.log()[len(before) :]) == 2
+
+
+async def contents(source: Source, path: str) -> bytes:
+    buffer = bytearray(3_000)
+    reader = await source.open(path, ByteRange(0, len(buffer)))
+    with closing(reader):
+        assert await reader.readinto(memoryview(buffer)) == len(buffer)
+    return bytes(buffer)
+
+
+def cancelling(secure: Secure) -> WebHdfs:
+    """Alice, who may cancel her tokens."""
+    return WebHdfs(secure.http, "", cookie=secure.realm.cookie("alice", f"{secure.http}/?op=GETHOMEDIRECTORY"))
+
+
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_token_that_is_cancelled_under_a_copy_is_replaced(
     secure: Secure, root: str, processes: str, program: Program, versitygw: Store, bucket: str
 ) -> None:
-    """DataNodes that are asked without the NameNode meet it first; what they refuse is read again."""
+    """Who meets it first, NameNode or DataNode, is a matter of chance; what was refused comes again."""
     root = f"{root}-{processes}"
     files = secure.plant(root, 200, 32_768)
     before = secure.log()
@@ -346,7 +389,7 @@ def test_a_token_that_is_cancelled_under_a_copy_is_replaced(
     eventually(lambda: used(secure.log()[len(before) :]))
     time.sleep(7)  # one that was just issued is not replaced
     [token] = used(secure.log()[len(before) :])
-    with WebHdfs(secure.http, "", cookie=secure.realm.cookie("alice", f"{secure.http}/?op=GETHOMEDIRECTORY")) as alice:
+    with cancelling(secure) as alice:
         alice.cancel_token(token)
     ended = running.wait()
     assert_copied(ended, versitygw, bucket, files)
