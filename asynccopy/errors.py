@@ -106,12 +106,20 @@ class Stalled(Transient):
     """Too few bytes moved for too long."""
 
 
-class Throttled(Transient):
-    """The server asks us to slow down. ``delay``: seconds it asked for, if it did."""
+class Straggler(Transient):
+    """A server gives far less than the others of its kind do: read elsewhere. No reason to ask for less in all."""
 
-    def __init__(self, message: str, *, delay: float | None = None) -> None:
+
+class Throttled(Transient):
+    """The store asks us to slow down: no failure of a file. ``delay``: seconds it asked for, if it did.
+
+    ``crowded``: too much goes on at once there; else it was asked too often.
+    """
+
+    def __init__(self, message: str, *, delay: float | None = None, crowded: bool = False) -> None:
         super().__init__(message)
         self.delay = delay
+        self.crowded = crowded
 
 
 class ServerTrouble(Transient):
@@ -172,6 +180,12 @@ class UploadGone(FileError):
 
 class Refused(FileError):
     """The server refused the request for a reason that repeating will not change."""
+
+
+class AlreadyThere(Refused):
+    """There is an object of this key, and the request forbids to replace it."""
+
+    default_hint = "move the object away, write to another prefix, or leave out forbid_overwrite"
 
 
 # --- the journal (exit 4) -----------------------------------------------------------------------------------------

@@ -208,7 +208,8 @@ class Evidence(Struct, frozen=True):
 
     ``source`` is the source's own checksum, ``object`` the store's, each ``ALGORITHM:value`` or "" where a side has
     none. ``method``: ``checksum`` (both ends compared with the stream), ``read-back`` (the object was read again),
-    ``in-store`` (the store copied it, and tells the same checksum of both), ``size``, ``none``.
+    ``in-store`` (the store copied it, and tells the same checksum of both), ``stream`` (the object and the source's
+    version were compared; the source's checksum is of something else than its bytes), ``size``, ``none``.
     """
 
     method: str

@@ -30,6 +30,8 @@ class RetryPolicy(Struct, frozen=True):
             return None
         ceiling: float = min(self.most, self.first * 2.0 ** min(attempt - 1, 30))
         delay = ceiling * (0.5 + random.random() / 2)
-        if isinstance(error, Throttled) and error.delay is not None:
-            delay = max(delay, error.delay)
-        return delay
+        return max(delay, self.pause(error)) if isinstance(error, Throttled) else delay
+
+    def pause(self, error: Throttled) -> float:
+        """Seconds until a throttled request may be sent again, however often it has been: that is no failure."""
+        return max(self.first / 2, error.delay or 0.0)

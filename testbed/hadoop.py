@@ -84,11 +84,15 @@ def jars(*components: fetch.Component) -> list[str]:
 def write_configuration(directory: Path, core: Mapping[str, object], hdfs: Mapping[str, object]) -> None:
     """core-site.xml, hdfs-site.xml and log4j.properties: also what a client's HADOOP_CONF_DIR holds."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name, properties in (("core-site.xml", core), ("hdfs-site.xml", hdfs)):
-        lines = [
-            f"<property><name>{escape(key)}</name><value>{escape(str(value))}</value></property>"
-            for key, value in properties.items()
-        ]
-        text = '<?xml version="1.0"?>\n<configuration>\n' + "\n".join(lines) + "\n</configuration>\n"
-        (directory / name).write_text(text)
+    write_resource(directory / "core-site.xml", core)
+    write_resource(directory / "hdfs-site.xml", hdfs)
     (directory / "log4j.properties").write_text(LOG4J)
+
+
+def write_resource(path: Path, properties: Mapping[str, object]) -> None:
+    """One XML file of Hadoop's."""
+    lines = [
+        f"<property><name>{escape(key)}</name><value>{escape(str(value))}</value></property>"
+        for key, value in properties.items()
+    ]
+    path.write_text('<?xml version="1.0"?>\n<configuration>\n' + "\n".join(lines) + "\n</configuration>\n")

@@ -59,8 +59,9 @@ class Hdfs:
     """A cluster in ``directory``, which must not hold another one. Sizes in bytes, heaps in MiB.
 
     ``fast`` is for measuring throughput: larger heaps and the optimising compiler, in exchange for a slower start.
-    ``properties`` override ours, by Hadoop's names. ``kdc``: ask for Kerberos, of this realm, which must run; then
-    ``cookie`` is the superuser's, ``nn/localhost``.
+    ``properties`` override ours, by Hadoop's names. ``tls``: what ssl-server.xml says, to serve TLS too, at
+    ``secure_url``. ``kdc``: ask for Kerberos, of this realm, which must run; then ``cookie`` is the superuser's,
+    ``nn/localhost``.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Hdfs:
         fast: bool = False,
         namenode_heap: int | None = None,
         datanode_heap: int | None = None,
+        tls: Mapping[str, object] | None = None,
         kdc: Kdc | None = None,
     ) -> None:
         self.directory = directory.absolute()
@@ -102,6 +104,15 @@ class Hdfs:
         if kdc is not None:
             for name, value in _security(kdc).items():
                 (core if name.startswith("hadoop.") else hdfs)[name] = value
+        self._tls = tls
+        if tls is not None:
+            [https_port] = free_ports(1)
+            self.secure_url = f"swebhdfs://localhost:{https_port}"
+            hdfs |= {
+                "dfs.http.policy": "HTTP_AND_HTTPS",
+                "dfs.namenode.https-address": f"localhost:{https_port}",
+                "dfs.datanode.https.address": "127.0.0.1:0",
+            }
         for name, value in (properties or {}).items():
             (core if name.startswith(("fs.", "hadoop.", "ipc.", "io.")) else hdfs)[name] = value
         self._core, self._hdfs = core, hdfs
@@ -129,6 +140,8 @@ class Hdfs:
         if self.kdc is not None:
             self.kdc.add(*SERVICES)
             self.kdc.keytab(*SERVICES, name="services")
+        if self._tls is not None:
+            hadoop.write_resource(self.configuration / "ssl-server.xml", self._tls)
         try:
             for datanode in self.datanodes:  # they knock until the NameNode answers: three JVMs start at once
                 datanode.launch()

@@ -31,11 +31,13 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Journals go to a temporary folder; no AWS file or variable of the user reaches a test."""
+    """Journals go to a temporary folder; no AWS, Hadoop or pywhdfs file or variable of the user reaches a test."""
     home: Path = tmp_path_factory.getbasetemp() / "home"
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(home / "aws-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws-credentials"))
+    for name in ("HADOOP_CONF_DIR", "WEBHDFS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in [name for name in os.environ if name.startswith("AWS_") and name not in _KEPT]:
         monkeypatch.delenv(name)

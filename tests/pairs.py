@@ -363,7 +363,7 @@ async def prove_a_mirror(program: Program, source: Side, destination: Side, dele
             await asyncio.sleep(0.03)
         service.kill()
     service.start()
-    wanted, until = churn.wanted(), loop.time() + 40
+    wanted, until = churn.wanted(), loop.time() + 90
     while True:
         found = {path: digest for path, digest in (await destination.held()).items() if _is_file(path)}
         if deletions == "keep":

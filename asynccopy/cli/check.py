@@ -58,7 +58,7 @@ async def _check(options: dict[str, Any], selection: Selection, stop: asyncio.Ev
             progress=progress,
             stop=stop,
         )
-        with display.shown(progress, quiet=options["quiet"]):
+        with display.shown(progress, lambda: sides.stores.warning, quiet=options["quiet"]):
             async for difference in comparison.run():
                 differences += 1
                 click.echo("\t".join(map(printable, (difference.kind, difference.path, difference.detail))))

@@ -24,7 +24,7 @@ from asynccopy.cli.options import (
 )
 from asynccopy.cli.result import ResultFile, Run
 from asynccopy.cli.running import run
-from asynccopy.errors import AsyncCopyError, Interrupted
+from asynccopy.errors import AsyncCopyError, Interrupted, NameRefused
 from asynccopy.executors.cores import default_processes, most_ranges
 from asynccopy.executors.recipe import Build, inline
 from asynccopy.journal import Journal
@@ -45,7 +45,11 @@ from asynccopy.storage.registry import Settings
     show_default=True,
     help="How each file is proven equal.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the paths that would be copied; write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be copied, and on stderr what cannot be; write nothing.",
+)
 @selection_options
 @click.option("--bandwidth", type=RATE, help="Read at most so fast, e.g. 200MiB/s.")
 @click.option(
@@ -64,6 +68,8 @@ from asynccopy.storage.registry import Settings
     help="From HDFS to HDFS, keep owner,group,permission,times,replication,block-size, or all.",
 )
 @click.option("--sign-payload", is_flag=True, help="Let the S3 signature cover the bodies (costs a SHA-256).")
+@click.option("--storage-class", metavar="CLASS", help="Of every object, e.g. STANDARD_IA (s3://) or IA (oss://).")
+@click.option("--no-file-metadata", is_flag=True, help="Do not say in objects whose file they were.")
 @click.option("--result", type=FILE, help="Write the outcome there as one JSON document.")
 @talk_options
 def command(**options: Any) -> int:
@@ -105,7 +111,12 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         preserve=options["preserve"] or (),
         file_checksums=options["verify"] == "checksum",
     )
-    async with open_sides(options["source"], options["destination"], options["config"], settings) as sides:
+    objects: dict[str, object] = {}
+    if options["storage_class"] is not None:
+        objects["storage_class"] = options["storage_class"]
+    if options["no_file_metadata"]:
+        objects["file_metadata"] = False
+    async with open_sides(options["source"], options["destination"], options["config"], settings, objects) as sides:
         if options["dry_run"]:
             await _dry_run(options, selection, sides, stop, progress)
             return
@@ -114,7 +125,7 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
         make_journal_directory(path)
         journal = await Journal.open(path, source=sides.source.url, destination=sides.destination.url)
         try:
-            with display.shown(progress, quiet=options["quiet"]):
+            with display.shown(progress, lambda: sides.stores.warning or progress.throttled, quiet=options["quiet"]):
                 await _mirror(options, selection, sides, journal, stop, progress).copy()
         finally:
             await journal.close()
@@ -123,12 +134,17 @@ async def _work(options: dict[str, Any], selection: Selection, stop: asyncio.Eve
 async def _dry_run(
     options: dict[str, Any], selection: Selection, sides: Sides, stop: asyncio.Event, progress: Progress
 ) -> None:
-    """Print what would be copied. The listing goes into a copy of the journal, so the job's own stays as it is."""
+    """Print what would be copied, and what DESTINATION cannot hold.
+
+    The listing goes into a copy of the journal, so the job's own stays as it is.
+    """
     source, destination = sides.source.url, sides.destination.url
     path = journal_path(options["journal"], source, destination)
     async with scratch(path, source=source, destination=destination) as journal:
         async for status in _mirror(options, selection, sides, journal, stop, progress).plan():
             click.echo(printable(status.path))
+        for failure in await journal.failures(progress.failed_files, NameRefused.__name__):
+            click.echo(printable(f"cannot be copied: {failure.path}: {failure.message}"), err=True)
     if stop.is_set():
         raise Interrupted("stopped before everything was listed")
 

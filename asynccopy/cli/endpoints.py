@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from asynccopy.config import Config, split_place
+from asynccopy.config.pywhdfs import aliases
 from asynccopy.errors import UsageError
 from asynccopy.storage.registry import Settings
 
@@ -14,12 +15,10 @@ def resolve(argument: str, config: Config | None, settings: Settings) -> tuple[s
     if not argument:
         raise UsageError("an empty SOURCE or DESTINATION", hint="give a URL or a path; the current directory is .")
     name, _ = split_place(argument)
-    if name is None:
-        return argument, settings
-    if config is None:
+    if config is None and name is not None and name not in aliases():
         raise UsageError(
             f"{argument}: `{name}` is an endpoint's name, but there is no --config",
             hint=f"give --config FILE with [endpoints.{name}]; a local path is written ./{argument}",
         )
-    url, given = config.place(argument)
+    url, given = (config or Config()).place(argument)
     return url, msgspec.structs.replace(settings, **given)

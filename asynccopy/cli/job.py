@@ -4,44 +4,55 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from asynccopy.cli.endpoints import resolve
 from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import NameNodes, Place, Settings, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Place, Settings, Stores, open_destination, open_source
 
 MAPPING: Final = "contents"
 """How source paths become keys: the contents of the source directory go below the destination prefix."""
 
 
 class Sides(Struct):
-    """Both ends of a job, open, and where they are, for a process that opens them itself."""
+    """Both ends of a job, open, and where they are, for a process that opens them itself.
+
+    ``stores``: what knows of those of them that throttle.
+    """
 
     source: Source
     destination: Destination
     source_place: Place
     destination_place: Place
     namenodes: NameNodes
+    stores: Stores
 
 
 @asynccontextmanager
-async def open_sides(source: str, destination: str, config: Path | None, settings: Settings) -> AsyncIterator[Sides]:
-    """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError."""
+async def open_sides(
+    source: str, destination: str, config: Path | None, settings: Settings, objects: Mapping[str, object] | None = None
+) -> AsyncIterator[Sides]:
+    """Open what the two arguments mean, and close it at the end. Talks to nobody yet. Raises UsageError.
+
+    ``objects``: fields of ObjectOptions that go before what the destination's endpoint says.
+    """
     names = None if config is None else load(config)
     source, reading_settings = resolve(source, names, settings)
-    namenodes = NameNodes()
-    reading = open_source(source, reading_settings, namenodes=namenodes)
+    namenodes, stores = NameNodes(), Stores()
+    reading = open_source(source, reading_settings, namenodes=namenodes, stores=stores)
     try:
         destination, writing_settings = resolve(destination, names, settings)
-        writing = open_destination(destination, writing_settings, namenodes=namenodes)
+        writing_settings = replace(writing_settings, objects=replace(writing_settings.objects, **(objects or {})))
+        writing = open_destination(destination, writing_settings, namenodes=namenodes, stores=stores)
     except BaseException:
         await reading.aclose()
         raise
@@ -54,6 +65,7 @@ async def open_sides(source: str, destination: str, config: Path | None, setting
             _place(source, reading.url, reading_settings),
             _place(destination, writing.url, writing_settings),
             namenodes,
+            stores,
         )
     finally:
         try:

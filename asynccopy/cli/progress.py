@@ -92,16 +92,22 @@ def _left(missing: int, done: int, elapsed: float) -> float | None:
 
 
 @contextmanager
-def shown(progress: Progress, *, quiet: bool) -> Iterator[None]:
-    """Show the progress while the block runs in an event loop."""
+def shown(progress: Progress, warning: Callable[[], str] = str, *, quiet: bool) -> Iterator[None]:
+    """Show the progress while the block runs in an event loop, and what there is to warn of, "" for nothing."""
     if quiet:
         yield
     elif sys.stderr.isatty():
-        with _live(progress):
+        with _live(progress, warning):
             yield
     else:
         meter = Meter(time.monotonic())
-        with _every(_LINE_SECONDS, lambda: click.echo(meter.look(progress, time.monotonic()).sentence(), err=True)):
+
+        def line() -> None:
+            click.echo(meter.look(progress, time.monotonic()).sentence(), err=True)
+            if text := warning():
+                click.echo(f"warning: {printable(text)}", err=True)
+
+        with _every(_LINE_SECONDS, line):
             yield
 
 
@@ -124,7 +130,7 @@ def _every(seconds: float, draw: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _live(progress: Progress) -> Iterator[None]:
+def _live(progress: Progress, warning: Callable[[], str]) -> Iterator[None]:
     # Imported late: only a terminal needs it, and it is the largest import of all.
     from rich.console import Console
     from rich.live import Live
@@ -135,6 +141,8 @@ def _live(progress: Progress) -> Iterator[None]:
 
     def picture() -> Text:
         lines = [meter.look(progress, time.monotonic()).sentence()]
+        if text := warning():
+            lines.append(f"  warning: {printable(text)}")
         lines += [
             f"  {flight.moved * 100 // flight.length if flight.length else 0:3d} % of {size_text(flight.length):>9}"
             f"  {printable(path)}"

@@ -18,7 +18,7 @@ from asynccopy.mirror.progress import Progress
 from asynccopy.units import size_text, span_text
 
 Outcome = Literal["succeeded", "failed", "interrupted"]
-_SHOWN_FAILURES = 10
+_SHOWN_FAILURES = 20
 
 
 class Run(Struct, frozen=True):

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import click
+from msgspec import structs
 
 from asynccopy import logs
 from asynccopy.config import Config, MirrorConfig, load
-from asynccopy.errors import AsyncCopyError
+from asynccopy.config.cluster import Cluster
+from asynccopy.errors import AsyncCopyError, NotThere, ServerTrouble
 from asynccopy.executors.loop import new_loop
 from asynccopy.logs import printable
 
@@ -22,7 +24,7 @@ from asynccopy.logs import printable
     required=True,
     help="The TOML file that names the mirrors; see config.example.toml.",
 )
-@click.option("--check", is_flag=True, help="Validate the file and reach both sides of every mirror; copy nothing.")
+@click.option("--check", is_flag=True, help="Validate the file and reach every server of every mirror; copy nothing.")
 @click.option("-v", "--verbose", is_flag=True, help="Tell more.")
 def command(*, config: Path, check: bool, verbose: bool) -> int:
     """Keep the mirrors of a configuration file equal, for months.
@@ -67,6 +69,8 @@ async def _reach(config: Config, mirror: MirrorConfig) -> str:
 
     source, destination = open_sides(config, mirror)
     try:
+        for text in (mirror.source, mirror.destination):
+            await _reach_servers(config, text)
         await source.check()
         capabilities = await destination.check()
         snapshots = source.snapshots is not None and await source.snapshots.names() is not None
@@ -79,3 +83,25 @@ async def _reach(config: Config, mirror: MirrorConfig) -> str:
         await source.aclose()
     proof = f"checksum {capabilities.checksum}" if capabilities.checksum else "no checksum of its own"
     return f"{source.url} -> {destination.url}: ok ({proof}{', snapshots' * snapshots})"
+
+
+async def _reach_servers(config: Config, side: str) -> None:
+    """Each server of a cluster by itself, where there are several: a standby one is needed at another time.
+
+    Raises AsyncCopyError, also for what only one of them lacks.
+    """
+    from asynccopy.storage.registry import Settings, open_source
+
+    url, given = config.place(side)
+    cluster = given.get("cluster")
+    if not isinstance(cluster, Cluster) or len(cluster.servers) < 2:
+        return
+    for server in cluster.servers:
+        alone = Settings(cluster=structs.replace(cluster, servers=(server,)))
+        there = open_source(url.replace(cluster.servers[0], server, 1), alone)
+        try:
+            await there.check()
+        except (ServerTrouble, NotThere):
+            pass  # it answers, and knows who we are: a standby NameNode, or a destination that is still to be made
+        finally:
+            await there.aclose()

@@ -17,8 +17,13 @@ import msgspec
 import tomli
 from msgspec import Struct
 
+from asynccopy.config.cluster import Cluster
+from asynccopy.config.hadoop import hadoop_configuration
+from asynccopy.config.nameservices import is_logical, located
 from asynccopy.config.places import Ground, conflicts, ground, split_place
+from asynccopy.config.pywhdfs import aliases
 from asynccopy.config.tables import (
+    Alias,
     Daemon,
     Endpoint,
     MirrorConfig,
@@ -57,8 +62,8 @@ class Config(Struct, frozen=True):
     webhooks: dict[str, WebhookConfig] = {}
 
     def endpoint(self, name: str) -> Endpoint:
-        """The endpoint of this name. Raises UsageError."""
-        found = self.endpoints.get(name)
+        """The endpoint of this name: of this file, else of pywhdfs' one. Raises UsageError."""
+        found = self.endpoints.get(name) or aliases().get(name)
         if found is None:
             known = ", ".join(sorted(self.endpoints)) or "none"
             raise UsageError(f"{self.source}: there is no [endpoints.{name}]", hint=f"endpoints in this file: {known}")
@@ -66,12 +71,16 @@ class Config(Struct, frozen=True):
 
     def place(self, text: str) -> tuple[str, dict[str, object]]:
         """The URL of ``dc1:/warehouse`` or of a URL or path itself, and the fields of storage's Settings that its
-        endpoint decides. Raises UsageError.
+        endpoint, or Hadoop's configuration, decides. Raises UsageError.
         """
         name, path = split_place(text)
         if name is None:
-            return text, {}
+            found = located(text, hadoop_configuration()) if is_logical(text) else None
+            return (text, {}) if found is None else (found[0], {"cluster": found[1]})
         endpoint = self.endpoint(name)
+        if isinstance(endpoint, Alias):
+            cluster = endpoint.holding(path)
+            return f"{cluster.servers[0]}/{path.lstrip('/')}", {"cluster": cluster}
         return endpoint.location(path), {key: value for key, value in endpoint.settings.items() if value is not None}
 
 
@@ -150,6 +159,9 @@ def _parse(document: dict[str, Any], source: str) -> Config:
         {name: _table(table, MirrorConfig, where) for name, table, where in _named(document, "mirrors", source)},
         {name: _table(table, WebhookConfig, where) for name, table, where in _named(document, "webhooks", source)},
     )
+    for name in _sides(config):  # what a daemon shares by endpoint, it shares by alias too
+        if name not in config.endpoints and (alias := aliases().get(name)) is not None:
+            config.endpoints[name] = alias
     sides = [(name, _ground(config, name, "source"), _ground(config, name, "destination")) for name in config.mirrors]
     for name, trouble in conflicts(sides):
         raise UsageError(
@@ -254,22 +266,30 @@ def _value(kind: type, value: object) -> object:
     return parse_text(value)
 
 
+def _sides(config: Config) -> set[str]:
+    """The names of endpoints that the mirrors' sides are on."""
+    texts = (text for mirror in config.mirrors.values() for text in (mirror.source, mirror.destination))
+    return {name for name, _ in map(split_place, texts) if name is not None}
+
+
 def _ground(config: Config, mirror: str, key: str) -> Ground:
     """Where a side of a mirror is. Raises UsageError."""
     text = getattr(config.mirrors[mirror], key)
     name, _ = split_place(text)
     try:
-        url, _ = config.place(text)
-        return ground(url, None if name is None else config.endpoint(name))
+        url, given = config.place(text)
+        cluster = given.get("cluster")
+        if isinstance(cluster, Cluster):
+            return ground(url, cluster.servers)
+        return ground(url, () if name is None else config.endpoint(name).addresses)
     except ValueError as error:
         raise UsageError(
             f"{config.source}: [mirrors.{mirror}]: `{key}`: {text!r} {error}",
             hint="write for example dc1:/warehouse, webhdfs://namenode:9870/warehouse or s3://bucket/prefix",
         ) from None
     except UsageError as error:
-        raise UsageError(
-            f"{config.source}: [mirrors.{mirror}]: `{key}`: there is no [endpoints.{name}]", hint=error.hint
-        ) from None
+        told = error.message.removeprefix(f"{config.source}: ")
+        raise UsageError(f"{config.source}: [mirrors.{mirror}]: `{key}`: {told}", hint=error.hint) from None
 
 
 def _hushed(text: str, document: dict[str, Any]) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from asynccopy.config.tables import Endpoint
-
 _NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*):(?!//)(/.*|)\Z", re.DOTALL)
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(.*)\Z", re.DOTALL)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]*)(:\d{1,5})?\Z", re.ASCII)
@@ -36,8 +34,11 @@ class Ground(NamedTuple):
         return same and other.path[: len(self.path)] == self.path
 
 
-def ground(url: str, endpoint: Endpoint | None) -> Ground:
-    """Where a URL or an absolute path is. Raises ValueError where it cannot be a mirror's side."""
+def ground(url: str, addresses: Sequence[str] = ()) -> Ground:
+    """Where a URL or an absolute path is; ``addresses``: of its servers, where the URL does not name all of them.
+
+    Raises ValueError where it cannot be a mirror's side.
+    """
     found = _URL.match(url)
     if found is None:
         if not url.startswith("/"):
@@ -48,10 +49,10 @@ def ground(url: str, endpoint: Endpoint | None) -> Ground:
         raise ValueError(f"must look like {scheme}://host:port/path, without user or password")
     if scheme == "file":
         return Ground("file", frozenset(), _components(unquote(path)))
-    hosts = frozenset() if endpoint is None else frozenset(_host(address) for address in endpoint.addresses)
+    hosts = frozenset(_host(each) for each in addresses)
     if scheme in ("s3", "oss"):
         return Ground(scheme, hosts, (authority, *_components(path)))
-    kind = scheme.removeprefix("s") if scheme == "swebhdfs" else scheme
+    kind = "webhdfs" if scheme in ("swebhdfs", "hdfs") else scheme
     return Ground(kind, hosts or frozenset({_host(url)}), _components(path))
 
 

@@ -30,7 +30,7 @@ from asynccopy.mirror.watch import Watcher
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.limited import Bandwidth, Share
-from asynccopy.storage.registry import NameNodes, Settings, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Settings, Stores, open_destination, open_source
 
 
 def ranges(config: Config) -> int:
@@ -72,9 +72,10 @@ def open_sides(
     bandwidths: tuple[Bandwidth | Share, ...] = (),
     asked: Callable[[float], None] | None = None,
     namenodes: NameNodes | None = None,
+    stores: Stores | None = None,
 ) -> tuple[Source, Destination]:
     """Both sides of a mirror; nothing is contacted yet. ``asked`` is told how long each request to a NameNode took;
-    ``namenodes``: shared by all mirrors of a daemon.
+    ``namenodes`` and ``stores``: shared by all mirrors of a daemon.
 
     Raises UsageError.
     """
@@ -85,10 +86,10 @@ def open_sides(
     )
     url, reading = config.place(mirror.source)
     there = msgspec.structs.replace(settings, **reading)
-    source = open_source(url, there, bandwidths, latency=asked, namenodes=namenodes)
+    source = open_source(url, there, bandwidths, latency=asked, namenodes=namenodes, stores=stores)
     url, writing = config.place(mirror.destination)
     there = msgspec.structs.replace(settings, **writing)
-    return source, open_destination(url, there, latency=STORE.observe, namenodes=namenodes)
+    return source, open_destination(url, there, latency=STORE.observe, namenodes=namenodes, stores=stores)
 
 
 class _Witness:
@@ -114,13 +115,14 @@ def most_concurrency(mirror: MirrorConfig) -> int:
 
 class Builder:
     """Makes mirrors that share what is to be shared: the bandwidth of the daemon and of each endpoint, and
-    how much a NameNode is asked at once.
+    how much a NameNode or a store that throttles is asked.
     """
 
     def __init__(self, events: Events) -> None:
         self._events = events
         self._common: dict[str, Common] = {}
         self._namenodes = NameNodes()
+        self._stores = Stores()
 
     def pace(self, config: Config) -> None:
         """Let the shared bandwidths be what they are to be now."""
@@ -137,8 +139,9 @@ class Builder:
         own = Bandwidth()
         portions = [self._common[each].share(mirror.priority) for each in (*endpoints(config, mirror), "")]
         witness = _Witness(self._events, name)
+        stores = Stores(self._stores)
         source, destination = open_sides(
-            config, mirror, (own, *(portion.share for portion in portions)), witness.asked, self._namenodes
+            config, mirror, (own, *(portion.share for portion in portions)), witness.asked, self._namenodes, stores
         )
         path = journal_path(config, name, source.url, destination.url)
         holder: list[Kept] = []
@@ -173,6 +176,7 @@ class Builder:
             most_concurrency(mirror),
             partial(_close, source, destination),
             (source.url, destination.url),
+            stores,
         )
         holder.append(kept)
         return kept

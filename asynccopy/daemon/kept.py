@@ -28,6 +28,7 @@ from asynccopy.journal.rows import Pass, Totals
 from asynccopy.mirror.watch import Watcher
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.limited import Bandwidth
+from asynccopy.storage.registry import Stores
 from asynccopy.timetable import Timetable
 
 FLYING: Final = 50
@@ -54,6 +55,7 @@ class Kept:
         most: int,
         aclose: Callable[[], Awaitable[None]],
         urls: tuple[str, str],
+        stores: Stores,
     ) -> None:
         self.name = name
         self.watcher = watcher
@@ -64,6 +66,7 @@ class Kept:
         self.fair: Callable[[], int] = lambda: most
         self.aclose = aclose
         self._urls = urls
+        self._stores = stores
         self.ranges = Budget(most)
         """The ranges in flight of the present pass or the last one"""
         self._limit: float | UnsetType | None = UNSET
@@ -186,7 +189,7 @@ class Kept:
             source=self._urls[0],
             destination=self._urls[1],
             state=watcher.state,
-            reason=f"paused by {' and '.join(holders)}" if copying and holders else watcher.reason,
+            reason=f"paused by {' and '.join(holders)}" if copying and holders else watcher.reason or self._warning,
             watch="off" if watcher.rules.watch == "off" else watcher.watching,
             files=Counts(all_files, totals.done_files, totals.pending_files, totals.failed_files),
             bytes=Counts(
@@ -216,6 +219,11 @@ class Kept:
             completed=watcher.completed,
             deletions=self.deletions(),
         )
+
+    @property
+    def _warning(self) -> str:
+        """What the stores throttle while files are copied, and how much they allow."""
+        return self._stores.warning if self.watcher.state == "copying" else ""
 
     def _lag(self) -> float:
         if self.watcher.rules.watch == "off" and self.watcher.looked.full:

@@ -144,11 +144,12 @@ class DropUpload(Struct, frozen=True, array_like=True, tag="drop"):
 
 
 class AskWho(Struct, frozen=True, array_like=True, tag="who?"):
-    """Who to be at the cluster of a place; ``refused``: not the one that was told last."""
+    """Who to be at the cluster of a place; ``refused``: not the one that was told last; ``host``: a ticket for it."""
 
     call: int
     place: Place
     refused: str
+    host: str
 
 
 class Unfit(Struct, frozen=True, array_like=True, tag="unfit"):

@@ -8,7 +8,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, Stalled, Throttled
+from asynccopy.errors import AsyncCopyError, Stalled
 from asynccopy.executors.inline import Executor, InlineExecutor
 from asynccopy.executors.steering import FILE, follow, steer
 from asynccopy.retry import RetryPolicy
@@ -39,8 +39,8 @@ class Recipe(Struct, frozen=True):
 class Watch:
     """Who looks on: told of retries and of (path, bytes) moved, and says when to begin nothing new.
 
-    ``amount`` is what was moved so far, files counting too, and ``troubles`` how often a side asked for less: what
-    steering goes by.
+    ``amount`` is what was moved so far, files counting too, and ``troubles`` how often a side stalled: what steering
+    goes by. A store that throttles is no trouble: fewer ranges would not make it allow more requests.
     """
 
     def __init__(self, noticed: Noticed, moved: Callable[[str, int], None], stop: asyncio.Event) -> None:
@@ -51,7 +51,7 @@ class Watch:
         self.troubles = 0
 
     def noticed(self, error: AsyncCopyError, delay: float) -> None:
-        self.troubles += isinstance(error, Throttled | Stalled)
+        self.troubles += isinstance(error, Stalled)
         self._noticed(error, delay)
 
     def moved(self, path: str, size: int) -> None:

@@ -18,7 +18,7 @@ from itertools import count
 from typing import Final
 
 from asynccopy import logs
-from asynccopy.errors import AsyncCopyError, Interrupted, root_cause
+from asynccopy.errors import AsyncCopyError, Interrupted, Throttled, root_cause
 from asynccopy.executors.frames import (
     Answer,
     AskUpload,
@@ -46,7 +46,7 @@ from asynccopy.executors.recipe import Watch, copier, retrying_source
 from asynccopy.executors.steering import steer
 from asynccopy.model import OpenUpload, PartReceipt
 from asynccopy.storage.budget import Budget
-from asynccopy.storage.registry import NameNodes, Place, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Place, Stores, open_destination, open_source
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Copier
 
@@ -54,6 +54,8 @@ BEAT: Final = 0.25
 """Seconds between two reports, at most: the display and the parent's patience live on them."""
 GATHER: Final = 0.004
 """Seconds in which outcomes come together in one frame. Files that are handed out ahead hide it."""
+WARN: Final = 5.0
+"""Seconds between two words to the parent that a store throttles."""
 LAST: Final = 0.5
 """Seconds that the end may take when the parent is gone; then the kernel ends us."""
 
@@ -127,13 +129,13 @@ class Remote:
         if answer.last:
             waiting.set_result(upload)
 
-    async def who(self, place: Place, refused: str) -> str:
+    async def who(self, place: Place, refused: str, host: str) -> str:
         """Who to be at a cluster: tokens are the parent's. Raises what keeps it from having one."""
         number = next(self._calls)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._whos[number] = answer
         try:
-            self._channel.send(AskWho(number, place, refused))
+            self._channel.send(AskWho(number, place, refused, host))
             return await answer
         finally:
             del self._whos[number]
@@ -181,13 +183,16 @@ class Worker:
         self._remote = Remote(channel)
         self._orders: asyncio.Queue[Assignment] = asyncio.Queue()
         self._stop = asyncio.Event()
+        self._stores = Stores()
 
     async def run(self, set_up: SetUp) -> None:
         recipe, remote, namenodes = set_up.recipe, self._remote, NameNodes(self._remote.who)
         reading, writing = set_up.source, set_up.destination
         async with (
-            aclosing(open_source(reading.url, reading.settings, namenodes=namenodes)) as source,
-            aclosing(open_destination(writing.url, writing.settings, namenodes=namenodes)) as destination,
+            aclosing(open_source(reading.url, reading.settings, namenodes=namenodes, stores=self._stores)) as source,
+            aclosing(
+                open_destination(writing.url, writing.settings, namenodes=namenodes, stores=self._stores)
+            ) as destination,
         ):
             watch = Watch(remote.noticed, remote.moved, self._stop)
             ranges, files = Budget(recipe.concurrency), Budget(recipe.concurrency)
@@ -245,7 +250,11 @@ class Worker:
             self._remote.end(order, result)
 
     async def _beat(self) -> None:
+        loop, warned = asyncio.get_running_loop(), -WARN
         while True:
+            if loop.time() - warned >= WARN and (warning := self._stores.warning):
+                warned = loop.time()
+                self._remote.noticed(Throttled(f"{warning} by each process"), 0.0)
             self._remote.report()
             await asyncio.sleep(BEAT)
 

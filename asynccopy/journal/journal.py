@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from asynccopy.errors import JournalError, NameRefused, NotFound, StillOpen, UsageError
+from asynccopy.errors import AsyncCopyError, JournalError, NameRefused, NotFound, StillOpen, UsageError
 from asynccopy.journal.attributes import kept
 from asynccopy.journal.database import Database, Work
 from asynccopy.journal.packed import BEGINNING, Key, Unpack, pack_some, packs_of, unpack, unpack_one
@@ -149,11 +149,13 @@ class Journal(JournalReader):
         subdirectories: Sequence[FileStatus],
         after: str | None,
         others: Sequence[FileStatus] = (),
+        refused: Sequence[tuple[FileStatus, AsyncCopyError]] = (),
     ) -> PageCount:
         """Record one page of a directory's listing together with the cursor behind it.
 
         The entries lie in the directory itself, their paths relative to the source root; ``others`` are there but not
-        selected. An empty directory is recorded by its own page, where ``files`` (or ``others``) holds its path with a
+        selected. Those of the files that are ``refused`` have failed by that before they are tried. An empty
+        directory is recorded by its own page, where ``files`` (or ``others``) holds its path with a
         final ``/`` ("" for the root). ``after`` None: this was the last page. What is known of the directory and was
         in none of its pages is gone then, a subdirectory with all that is below it; files of which an upload has begun
         wait, unseen, for ``finish_pass``.
@@ -163,7 +165,7 @@ class Journal(JournalReader):
         """
         # here, because what fails in the writer fails for all who share its transaction
         _check_unicode([status.path for entries in (files, subdirectories, others) for status in entries])
-        page = Page(directory, files, subdirectories, others, after)
+        page = Page(directory, files, subdirectories, others, after, refused)
         answer: PageCount | Unmet = await self._unpacked(partial(record_page, page=page, swept=False))
         if isinstance(answer, PageCount):
             return answer
@@ -402,7 +404,7 @@ def _begin_job(connection: sqlite3.Connection, source: str, destination: str) ->
 def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
     for other in ORDERS.keys() - {order}:
         connection.execute(f"DROP INDEX IF EXISTS files_{other}")
-    if order != "listing":
+    if order in ORDERS:
         connection.execute(
             f"CREATE INDEX IF NOT EXISTS files_{order} ON files (state, {ORDERS[order]}) WHERE state <> 1"
         )

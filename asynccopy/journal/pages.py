@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from asynccopy.errors import AsyncCopyError
 from asynccopy.journal.attributes import kept
 from asynccopy.journal.columns import Known
 from asynccopy.journal.packed import Packs, Unpack, packs_of
@@ -62,6 +63,9 @@ _PASSED_OVER = """
 SELECT path, modification_time, file_id, files, bytes FROM directories
 WHERE pass < ? AND settled = 2 AND leaf = 1 AND path IN (VALUES {rows})
 """
+_REFUSED = """
+UPDATE files SET state = 2, error_class = ?, error = ?, hint = ? WHERE directory = ? AND name = ? AND state = 0
+"""
 _LISTED = """
 UPDATE directories SET state = ?, after = ?, settled = ?, leaf = ?, files = ?, bytes = ? WHERE id = ?
 """
@@ -91,6 +95,7 @@ class Page(NamedTuple):
     subdirectories: Sequence[FileStatus]
     others: Sequence[FileStatus]
     after: str | None
+    refused: Sequence[tuple[FileStatus, AsyncCopyError]] = ()
 
 
 class Unmet(NamedTuple):
@@ -155,6 +160,7 @@ def record_page(connection: sqlite3.Connection, page: Page, *, swept: bool) -> P
         return Unpack(sorted(changed))
     unchanged = [row for row in rows if row[1:5] in done] if done else []
     execute_values(connection, _MEET_FILE, [row for row in rows if row[1:5] not in done] if done else rows)
+    connection.executemany(_REFUSED, _refusals(page))
     passed_over = _meet_directories(connection, page.subdirectories, known)
     if known.compared and page.after is not None:
         _note_met(connection, look)
@@ -213,6 +219,13 @@ def _rows(connection: sqlite3.Connection, directory: int, prefix: str, files: Se
     return [
         (directory, _name(prefix, file.path), file.length, file.modification_time, file.file_id, file.block_size, *has)
         for file, has in zip(files, kept(connection, files), strict=True)
+    ]
+
+
+def _refusals(page: Page) -> list[tuple[str, str, str, int, str]]:
+    return [
+        (type(error).__name__, error.message, error.hint, page.directory, file.path.rpartition("/")[2])
+        for file, error in page.refused
     ]
 
 

@@ -26,6 +26,7 @@ from asynccopy.journal.rows import (
     Listed,
     Pass,
     PendingFile,
+    Stretch,
     Totals,
 )
 from asynccopy.journal.sqlite import by_powers, with_values
@@ -49,6 +50,10 @@ SELECT f.id, d.path, f.name, f.length, f.modification_time, f.file_id, f.block_s
 FROM files AS f INDEXED BY {index} CROSS JOIN directories AS d ON d.id = f.directory
     LEFT JOIN attributes AS a ON a.id = f.attributes
 WHERE f.state = 0 AND f.state <> 1 AND f.id > ? ORDER BY {order}f.id LIMIT ?
+"""
+_PENDING_BETWEEN = _PENDING.format(index="files_not_done", order="").replace("f.id > ?", "f.id > ? AND f.id <= ?")
+_PENDING_END = """
+SELECT id FROM files INDEXED BY files_not_done WHERE state = 0 AND state <> 1 AND id > ? ORDER BY id {way} LIMIT 1
 """
 ORDERS = {
     "oldest": "modification_time",
@@ -188,6 +193,22 @@ class JournalReader:
         else:
             query, after_id = _PENDING.format(index=f"files_{order}", order=f"f.{ORDERS[order]}, "), 0
         return await self._reader.read(lambda c: _pending(c, query, (after_id, limit)))
+
+    async def pending_span(self, after_id: int) -> tuple[int, int] | None:
+        """The lowest and the highest id of the files to copy whose ids follow ``after_id``."""
+
+        def ask(connection: sqlite3.Connection) -> tuple[int, int] | None:
+            # Two questions: asked for both at once, SQLite walks over all files.
+            ends = [connection.execute(_PENDING_END.format(way=way), (after_id,)).fetchone() for way in ("", "DESC")]
+            return (ends[0][0], ends[1][0]) if all(ends) else None
+
+        return await self._reader.read(ask)
+
+    async def pending_in(self, stretches: Sequence[Stretch], limit: int) -> list[list[PendingFile]]:
+        """Of each stretch of ids the first ``limit`` files to copy."""
+        return await self._reader.read(
+            lambda c: [_pending(c, _PENDING_BETWEEN, (each.after, each.last, limit)) for each in stretches]
+        )
 
     async def some_done(self, limit: int) -> list[PendingFile]:
         """A few files that are done."""

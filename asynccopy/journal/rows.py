@@ -12,8 +12,10 @@ Kind = Literal["first", "full", "quick", "snapshot"]
 """Of a pass. first and full: all is listed. quick: but for directories that prove unchanged. snapshot: only what is
 named by ``record_files``, ``remove`` and ``list_again``.
 """
-Listed = Literal["listing", "oldest", "newest", "smallest", "largest"]
-"""In which order files are copied."""
+Listed = Literal["auto", "listing", "spread", "oldest", "newest", "smallest", "largest"]
+"""In which order files are copied. spread: from many places of the listing side by side. auto: spread where the store
+limits requests for keys that lie together, else listing.
+"""
 
 
 class JobState(Struct, frozen=True):
@@ -55,6 +57,13 @@ class PageCount(Struct, frozen=True):
     bytes: int
     unchanged_files: int
     unchanged_bytes: int
+
+
+class Stretch(Struct, frozen=True):
+    """The ids that follow ``after``, up to ``last``."""
+
+    after: int
+    last: int
 
 
 class PendingFile(Struct, frozen=True):

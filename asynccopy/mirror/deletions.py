@@ -27,6 +27,8 @@ BATCH: Final = 1000
 UNPROVEN: Final = 512
 """Objects that one crash may have left without their commit: as many as were in flight"""
 WORKERS: Final = 16
+PLACE: Final = "deletions.place"
+"""The place in the trash of a round that has not come to its end"""
 
 Mode = Literal["keep", "delete", "trash"]
 
@@ -98,6 +100,23 @@ class Deletions:
         """
         # Every round has a place of its own in the trash: a name that goes twice a day leaves two objects there.
         self._place = f"{self._handling.trash}{datetime.now(UTC):%Y-%m-%d/%H%M%S}/"
+        await self._abort_uploads(await self._journal.recall(PLACE))
+        if self._handling.mode == "trash":
+            await self._journal.remember(PLACE, self._place)
+        await self._all()
+        await self._journal.forget(PLACE)
+
+    async def _abort_uploads(self, place: str | None) -> None:
+        """Of a round that was killed while it copied large objects into the trash, ``place`` there."""
+        if place is None:
+            return
+        try:
+            for key, upload_id in await self._destination.list_uploads(place + self._destination.prefix):
+                await self._destination.abort_upload(key, upload_id)
+        except FileError as error:  # the store's own rule for old uploads is left
+            self._told(f"{place}: unfinished uploads are not aborted: {error.message}")
+
+    async def _all(self) -> None:
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.gone(after, BATCH)):
             after = rows[-1].id

@@ -25,7 +25,8 @@ AHEAD = 1000
 class Listing:
     """One pass over the source: lists the directories that the journal has to list, and those that this finds.
 
-    ``found`` is called after every page; ``complete``: all could be listed, but for keys that no path can be.
+    ``found`` is called after every page; ``check`` raises NameRefused for a path that the destination cannot hold: such
+    a file has failed as soon as it is listed. ``complete``: all could be listed, but for keys that no path can be.
     ``directories``: each of them gets a marker (a path that ends in ``/``), not only the empty ones.
     """
 
@@ -37,6 +38,7 @@ class Listing:
         progress: Progress,
         stop: asyncio.Event,
         found: Callable[[], None],
+        check: Callable[[str], None] | None = None,
         *,
         directories: bool = False,
     ) -> None:
@@ -46,6 +48,7 @@ class Listing:
         self._progress = progress
         self._stop = stop
         self._found = found
+        self._check = check
         self._directories = directories
         self._queue: deque[Directory] = deque()
         self._taken: set[int] = set()  # in a worker's hands, or given up in this run
@@ -129,7 +132,10 @@ class Listing:
             if marked and directory.path:
                 entries = [FileStatus(directory.path + "/", 0, 0, is_directory=True), *entries]
             files, subdirectories, others = self._sort(entries)
-            count = await self._journal.record_page(directory.id, files, subdirectories, cursor, others)
+            refused = self._refused(files)
+            count = await self._journal.record_page(directory.id, files, subdirectories, cursor, others, refused)
+            for file, refusal in refused:
+                self._progress.failed(file.path, file.length, refusal)
             self._progress.listed_files += count.files
             self._progress.listed_bytes += count.bytes
             self._progress.skipped_files += count.unchanged_files
@@ -152,6 +158,17 @@ class Listing:
             else:
                 (subdirectories if enters(entry.path) else others).append(entry)
         return files, subdirectories, others
+
+    def _refused(self, files: list[FileStatus]) -> list[tuple[FileStatus, AsyncCopyError]]:
+        """Those whose keys the destination cannot hold."""
+        refused: list[tuple[FileStatus, AsyncCopyError]] = []
+        if self._check is not None:
+            for file in files:
+                try:
+                    self._check(file.path)
+                except NameRefused as error:
+                    refused.append((file, error))
+        return refused
 
     def _named(self, entries: list[FileStatus]) -> list[FileStatus]:
         """The entries whose names are Unicode; the others fail, by name."""

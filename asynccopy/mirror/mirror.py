@@ -15,6 +15,7 @@ from asynccopy.errors import (
     AsyncCopyError,
     FileError,
     Interrupted,
+    NameRefused,
     NotFound,
     Refused,
     SourceChanged,
@@ -27,13 +28,15 @@ from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline, retrying_source
 from asynccopy.journal import Journal, PendingFile
 from asynccopy.journal.rows import GoneFile, Kind, Listed
+from asynccopy.mirror.claims import BATCH, Claims
 from asynccopy.mirror.diff import Finder
+from asynccopy.mirror.file_log import FileLog
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
-from asynccopy.model import FileStatus, OpenUpload, PartReceipt
+from asynccopy.model import GIB, FileStatus, OpenUpload
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination, Trouble
@@ -41,8 +44,8 @@ from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
 from asynccopy.transfer.uploads import abort
 
-BATCH = 1000
-"""Rows claimed from the journal at once."""
+COPIED_AT_ONCE = GIB
+"""Bytes that every store copies in one request; a larger object may take a multipart upload."""
 LOOKED_BACK = 16
 """Done files whose objects are looked up before a journal is believed."""
 PREFLIGHT: Final = 15.0
@@ -64,11 +67,6 @@ class CopyOptions(Struct, frozen=True):
     preserving: bool = False
 
 
-def looked_for(selection: Selection, options: CopyOptions) -> str:
-    """The same text for the same files and markers: who has looked for others must look again."""
-    return selection.text + "+directories" * options.preserving
-
-
 Find = Callable[[Source, Listing, Callable[[], None]], Finder]
 """Makes what finds a pass's files, out of the retrying source, the ordinary listing, and what is told of each find."""
 
@@ -84,7 +82,7 @@ class Pass(Struct, frozen=True):
     kind: Kind = "full"
     label: str = ""
     find: Find | None = None
-    order: Listed = "listing"
+    order: Listed = "auto"
     settle: float | None = None
     capabilities: Capabilities | None = None
 
@@ -131,7 +129,9 @@ class Mirror:
         self._held: set[int] = set()  # claimed and not settled
         self._settled: set[int] = set()  # settled since the last look into the journal began
         self._changes: dict[int, int] = {}
-        self._cursor = 0
+        apart = destination.limits.apart
+        self._claims = Claims(journal, self._look.order, self._held, self._settled, apart=apart)
+        self._attributes = False
         self._listed = False
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
@@ -148,6 +148,7 @@ class Mirror:
         self.capabilities = capabilities
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
+        self._attributes = capabilities.attributes and root.attributes is not None
         recipe = Recipe(
             not root.is_directory,
             capabilities,
@@ -181,7 +182,10 @@ class Mirror:
         await self._finish(destination, complete=finder.complete)
 
     async def plan(self) -> AsyncIterator[FileStatus]:
-        """List the source and yield what ``copy`` would copy now. The listing is recorded: use a scratch journal."""
+        """List the source and yield what ``copy`` would copy now; what the destination cannot hold has failed then.
+
+        Both is recorded: use a scratch journal.
+        """
         root = await self._bare_source.check()
         source = retrying_source(self._bare_source, not root.is_directory, self._policy, self._noticed)
         await self._begin()
@@ -190,8 +194,16 @@ class Mirror:
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.pending(after, BATCH)):
             for row in rows:
-                yield row.status
+                try:  # of an earlier run, which has listed it
+                    self._check_path(row.status.path)
+                except NameRefused as error:
+                    await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
+                else:
+                    yield row.status
             after = rows[-1].id
+
+    def _check_path(self, path: str) -> None:
+        self._bare_destination.check_key(self._bare_destination.prefix + path)
 
     async def _preflight(self, check: Callable[[], Awaitable[T]]) -> T:
         """A wrong address is told at once; passing trouble is waited for, but not long: somebody may look on."""
@@ -213,11 +225,14 @@ class Mirror:
             self._progress,
             self._stop,
             self._found.set,
+            self._check_path,
             directories=self._options.preserving,
         )
 
     async def _begin(self) -> None:
-        await self._journal.begin_pass(looked_for(self._selection, self._options) + self._look.label, self._look.kind)
+        await self._journal.begin_pass(
+            self._selection.text_with(self._options.preserving) + self._look.label, self._look.kind
+        )
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress
@@ -273,8 +288,18 @@ class Mirror:
             if (self._twins or self._look.settle is not None) and await self._needs_no_copy(row):
                 continue
             self._progress.took_off(row.status.path, row.status.length)
-            return Order(row.id, row.status, _FileLog(self._journal, row.id))
+            return Order(row.id, await self._attributed(row.status), FileLog(self._journal, row.id))
         return None
+
+    async def _attributed(self, status: FileStatus) -> FileStatus:
+        """A marker with its directory's attributes, which its row has not: its own listing does not tell them."""
+        if not (status.is_directory and self._attributes):
+            return status
+        try:
+            directory = await self._source.status(status.path.rstrip("/"))
+        except FileError:
+            return status  # gone, or not ours to see: the copy will tell, or nobody need know
+        return replace(status, attributes=directory.attributes)
 
     async def _fetch(self) -> bool:
         """Bring in more rows, waiting for the listing if it must; False when there will be none."""
@@ -283,8 +308,7 @@ class Mirror:
                 listed = self._listed  # read before the rows: a page recorded in between must not be missed
                 self._found.clear()
                 self._settled.clear()
-                rows = await self._pending()
-                rows = [row for row in rows if row.id not in self._held and row.id not in self._settled]
+                rows = await self._claims.next()
                 self._held.update(row.id for row in rows)
                 await self._find_twins(rows)
                 self._claimed.extend(rows)
@@ -293,18 +317,6 @@ class Mirror:
                         return False
                     await self._found.wait()
             return not self._stop.is_set()
-
-    async def _pending(self) -> list[PendingFile]:
-        order = self._look.order
-        if order != "listing":
-            return await self._journal.pending(0, BATCH + len(self._held), order)
-        rows = await self._journal.pending(self._cursor, BATCH)
-        if not rows and self._cursor:
-            # A file that an earlier pass knew has kept its number, which may lie before the cursor.
-            rows = await self._journal.pending(0, BATCH + len(self._held))
-        if rows:
-            self._cursor = rows[-1].id
-        return rows
 
     async def _settle(self, order: Order, result: Copied | AsyncCopyError) -> None:
         self._progress.landed(order.status.path)
@@ -344,7 +356,7 @@ class Mirror:
                 if not await self._is_open(row.status):
                     return False
                 error = StillOpen(f"{row.status.path}: still being written")
-                await self._failed(Order(row.id, row.status, _FileLog(self._journal, row.id)), error)
+                await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
         except AsyncCopyError as error:
             if error.fatal:
                 raise
@@ -355,16 +367,18 @@ class Mirror:
     async def _rename(self, row: PendingFile, twin: GoneFile) -> bool:
         """Copy the object inside the store; False where that does not prove what reading the file would."""
         old, new = (self._destination.prefix + path for path in (twin.path, row.status.path))
+        upload = await self._journal.upload(row.id)
         if old == new:  # it went, and came back
             meta = await self._destination.head(new)
             if meta is None or meta.etag != twin.evidence.etag:
                 return False
         else:
+            if upload is None and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
+                await self._journal.begin_upload(row.id, OpenUpload("", 0, row.status.version))
             meta = await self._destination.copy(old, new, row.status.length, twin.evidence.etag)
         evidence = carried_over(twin.evidence, row.status.length, meta)
         if evidence is None:
             return False
-        upload = await self._journal.upload(row.id)
         if upload is not None:  # begun when nobody knew yet where the file had come from
             await abort(self._destination, new, upload.upload_id)
             await self._journal.drop_upload(row.id)
@@ -436,25 +450,3 @@ class Mirror:
         self._progress.retried(error, delay)
         if self._told is not None:
             self._told(error, delay)
-
-
-class _FileLog:
-    """The journal as the PartLog of one file."""
-
-    __slots__ = ("_id", "_journal")
-
-    def __init__(self, journal: Journal, file_id: int) -> None:
-        self._journal = journal
-        self._id = file_id
-
-    async def upload(self) -> OpenUpload | None:
-        return await self._journal.upload(self._id)
-
-    async def begin_upload(self, upload: OpenUpload) -> None:
-        await self._journal.begin_upload(self._id, upload)
-
-    async def part_done(self, receipt: PartReceipt) -> None:
-        await self._journal.part_done(self._id, receipt)
-
-    async def drop_upload(self) -> None:
-        await self._journal.drop_upload(self._id)

@@ -7,12 +7,14 @@ from time import monotonic
 
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError
+from asynccopy.errors import AsyncCopyError, Throttled
 
 KEPT_FAILURES = 1000
 KEPT_SLOWEST = 20
 LONG_DELAY = 1.0
 """Seconds before the next try from which on trouble is worth telling"""
+LATELY = 30.0
+"""Seconds for which it is worth telling that a store throttles"""
 
 
 class Failure(Struct, frozen=True):
@@ -62,6 +64,7 @@ class Progress:
         self.failures: list[Failure] = []
         """The first thousand; the journal has them all."""
         self._hindered: tuple[str, tuple[int, ...]] = ("", ())
+        self._throttled = (-LATELY, "")
 
     def took_off(self, path: str, length: int) -> None:
         self.in_flight[path] = Flight(length, monotonic())
@@ -83,9 +86,18 @@ class Progress:
             heapreplace(self.slowest, entry)
 
     def retried(self, error: AsyncCopyError, delay: float) -> None:
+        if isinstance(error, Throttled):  # its requests have their turn later: no trouble of any file
+            self._throttled = (monotonic(), error.message)
+            return
         self.retries += 1
         if delay >= LONG_DELAY:
             self._hindered = (error.message, self._marks())
+
+    @property
+    def throttled(self) -> str:
+        """What a store that throttles has said lately, "" where none does."""
+        when, message = self._throttled
+        return message if monotonic() - when < LATELY else ""
 
     @property
     def hindrance(self) -> str:

@@ -18,7 +18,7 @@ def carried_over(evidence: Evidence, length: int, meta: ObjectMeta) -> Evidence 
     """
     if meta.size != length or not evidence.method:
         return None
-    if evidence.method in PROVEN:
+    if evidence.method in (*PROVEN, "stream"):
         proven = evidence.object == meta.checksum if meta.checksum else meta.etag == evidence.etag
         if not proven:
             return None

@@ -28,7 +28,7 @@ class Rules(Struct, frozen=True):
     cadence: Cadence = Cadence(30.0, 6 * 3600.0)
     settle: float = 10.0
     handling: Handling = Handling()
-    order: Listed = "listing"
+    order: Listed = "auto"
 
 
 def no_snapshots(url: str) -> UsageError:

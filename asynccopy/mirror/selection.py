@@ -67,6 +67,10 @@ class Selection(Struct, frozen=True, dict=True):
         """The same text for the same selection: a pass is only resumed with the one it was begun with."""
         return msgspec.json.encode(self).decode()
 
+    def text_with(self, directories: bool) -> str:
+        """As ``text``, where every directory may have a marker besides: who has looked for others must look again."""
+        return self.text + "+directories" * directories
+
     def has(self, status: FileStatus) -> bool:
         """Whether a file, or the marker of an empty directory (a path ending in ``/``), belongs to the job."""
         if status.is_directory:

@@ -30,7 +30,7 @@ from asynccopy.journal.rows import Kind, Listed
 from asynccopy.mirror.deletions import UNPROVEN, Deletions, held
 from asynccopy.mirror.diff import Diff, Finder
 from asynccopy.mirror.listing import Listing
-from asynccopy.mirror.mirror import Mirror, Pass, looked_for
+from asynccopy.mirror.mirror import Mirror, Pass
 from asynccopy.mirror.packing import keep_packed
 from asynccopy.mirror.progress import LONG_DELAY, Progress
 from asynccopy.mirror.rules import Rules, State, Witness, no_snapshots
@@ -214,7 +214,7 @@ class Watcher:
             await self._note_paused()
         else:
             self.paused = await journal.recall(PAUSED) is not None
-        if await journal.recall(SELECTED) != looked_for(self.rules.selection, self.rules.options):
+        if await journal.recall(SELECTED) != self.rules.selection.text_with(self.rules.options.preserving):
             return  # another selection may hold what no pass has looked for
         last, full = await journal.recall(LAST), await journal.recall(FULL)
         self.looked = Looked(float(last or 0), float(full or 0))
@@ -430,7 +430,7 @@ class Watcher:
             self.equal_at = since
             await journal.remember(EQUAL, repr(since))
         if whole:
-            await journal.remember(SELECTED, looked_for(self.rules.selection, self.rules.options))
+            await journal.remember(SELECTED, self.rules.selection.text_with(self.rules.options.preserving))
 
     def _noticed(self, error: AsyncCopyError, delay: float) -> None:
         if delay >= LONG_DELAY:

@@ -11,7 +11,7 @@ import hashlib
 import random
 from bisect import bisect_right
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 _PERIOD = 1_048_573  # a prime just below 1 MiB: no two aligned ranges of one file are alike
 _SIGNED = bytes(byte ^ 0x80 for byte in range(256))
@@ -72,6 +72,7 @@ class Inode(NamedTuple):
     permission: int = 0o644
     access_time: int = 0
     replication: int = 1
+    coding: Literal["", "erasure", "encryption"] = ""
 
     def blocks(self) -> list[tuple[int, int]]:
         """(offset, length) of every block: uneven ones where CONCAT has joined files, else all of the block size."""
@@ -206,8 +207,11 @@ class TreeNamespace:
         modification_time: int | None = None,
         block_size: int | None = None,
         block_lengths: tuple[int, ...] | None = None,
+        coding: Literal["", "erasure", "encryption"] = "",
     ) -> Inode:
-        """Create a file, or replace it by another (with a new id). ``block_lengths``: uneven, as CONCAT leaves them."""
+        """Create a file, or replace it by another (with a new id). ``block_lengths``: uneven, as CONCAT leaves them.
+        ``coding``: what HDFS stores, and has checksums of, is not what is read.
+        """
         directory, name = self._parent(path)
         length = content.length if isinstance(content, Generated) else len(content)
         if block_lengths is not None and sum(block_lengths) != length:
@@ -220,6 +224,7 @@ class TreeNamespace:
             visible_length=length,
             block_size=block_size or self.block_size,
             block_lengths=block_lengths,
+            coding=coding,
         )
         self._contents[path] = content
         return self._add(inode, path, directory)

@@ -46,6 +46,8 @@ class Keeping(TypedDict, total=False):
 class ObjectServer(ABC, Generic[R]):
     """One listening store. ``faults`` and ``clock_offset`` may be changed at any time; ``counts`` counts requests by
     operation and ``refusals`` answers by error code; ``buckets[name].objects`` is there for tests to look into.
+    ``overwrites`` names operations that replace what is there though they are asked not to, as radosgw's Complete
+    does, and everything in a bucket of OSS that has versions.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class ObjectServer(ABC, Generic[R]):
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self.clock_offset = 0.0
+        self.overwrites: set[str] = set()
         self.min_part = min_part
         self.max_parts = max_parts
         self.max_copy = max_copy

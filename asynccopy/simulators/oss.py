@@ -21,6 +21,7 @@ from asynccopy.simulators.faults import OtherCrc64
 from asynccopy.simulators.object_server import XML, Keeping, ObjectServer, byte_range, uploads_under
 from asynccopy.simulators.oss_request import (
     CRC64,
+    ENCRYPTIONS,
     FROZEN,
     STORAGE_CLASS,
     OssRequest,
@@ -28,22 +29,24 @@ from asynccopy.simulators.oss_request import (
     bucket_of,
     check_conditions,
     check_key,
-    check_tags,
     encryption,
     receive,
     source_of,
-    tags,
 )
-from asynccopy.simulators.oss_throttle import Throttle, Throttled
 from asynccopy.simulators.oss_v4 import Credential, verify
-from asynccopy.simulators.s3_xml import page, parse_complete
+from asynccopy.simulators.s3_copies import described
+from asynccopy.simulators.s3_request import check_tags, tags
+from asynccopy.simulators.s3_xml import page, parse_complete, tagging
 from asynccopy.simulators.server import Reply
 from asynccopy.simulators.sigv4 import S3Error
 from asynccopy.simulators.store import Body, Bucket, Place, StoredObject, Upload, joined_crc32c, joined_crc64
+from asynccopy.simulators.throttle import Throttle, Throttled
 
 ZONE = "localhost"
 KIB = 1 << 10
 GIB = 1 << 30
+TOO_MANY = ("TotalQpsLimitExceeded", "Max total qps limit is exceeded")
+TOO_MANY_THERE = ("PartitionQpsLimitted", "Partition qps limit is exceeded")
 
 
 class OssSimulator(ObjectServer[OssRequest]):
@@ -73,7 +76,7 @@ class OssSimulator(ObjectServer[OssRequest]):
         self.secret_key = secret_key
         self.region = region
         self.credentials = {access_key: Credential(secret_key)}
-        self.throttle = Throttle(per_second, per_prefix)
+        self.throttle = Throttle(per_second, per_prefix, TOO_MANY, TOO_MANY_THERE)
         self.complete_seconds = 0.0
         self._cnames = {"localhost": buckets[0]}
         self._ops = self._operations()
@@ -207,7 +210,8 @@ class OssSimulator(ObjectServer[OssRequest]):
         return headers
 
     def _check_absent(self, request: OssRequest, bucket: Bucket) -> None:
-        if request.header("x-oss-forbid-overwrite").lower() == "true" and request.key in bucket.objects:
+        asked = request.header("x-oss-forbid-overwrite").lower() == "true" and request.call.op not in self.overwrites
+        if asked and request.key in bucket.objects:
             message = "The object you specified already exists and can not be overwritten."
             raise S3Error(409, "FileAlreadyExists", message)
 
@@ -226,12 +230,7 @@ class OssSimulator(ObjectServer[OssRequest]):
     async def _copy_object(self, request: OssRequest, bucket: Bucket) -> Reply:
         stored = self._original(request)
         headers, given = attributes(request), tags(request.header("x-oss-tagging"))
-        if request.header("x-oss-metadata-directive").upper() != "REPLACE":
-            asked = encryption(headers) | {STORAGE_CLASS: headers[STORAGE_CLASS]}
-            inherited = stored.headers.keys() - encryption(stored.headers).keys()
-            headers = {name: stored.headers[name] for name in inherited} | asked
-        if request.header("x-oss-tagging-directive").upper() != "REPLACE":
-            given = dict(stored.tags)
+        headers, given = described(request, stored, headers, given, (STORAGE_CLASS, *ENCRYPTIONS))
         self._check_absent(request, bucket)
         new = self._new_object(await self._copied(stored, 0, stored.size), headers, given)
         bucket.put(request.key, new)
@@ -286,7 +285,7 @@ class OssSimulator(ObjectServer[OssRequest]):
         return Reply(200)
 
     async def _get_tagging(self, request: OssRequest, bucket: Bucket) -> Reply:
-        return Reply(200, xml.tagging(self._object(request, bucket).tags), XML)
+        return Reply(200, tagging(self._object(request, bucket).tags, namespace=""), XML)
 
     async def _delete_tagging(self, request: OssRequest, bucket: Bucket) -> Reply:
         self._object(request, bucket).tags = {}

@@ -7,9 +7,9 @@ import binascii
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote
 
-from asynccopy.simulators.s3_request import Request, hurt, invite, payload
+from asynccopy.simulators.s3_request import Request, hurt, invite, kept_headers, payload
 from asynccopy.simulators.sigv4 import S3Error
 from asynccopy.simulators.store import Body, Incoming, Place, StoredObject, take
 
@@ -20,8 +20,7 @@ FROZEN = STORAGE_CLASSES[2:]
 """The classes whose objects must be restored before they can be read."""
 
 _ENCRYPTION = "x-oss-server-side-encryption"
-_ENCRYPTIONS = (_ENCRYPTION, "x-oss-server-side-data-encryption")
-_REPEATED = ("cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires")
+ENCRYPTIONS = (_ENCRYPTION, "x-oss-server-side-data-encryption")
 
 
 class OssRequest(Request):
@@ -120,11 +119,9 @@ def attributes(request: Request) -> dict[str, str]:
     """What an object keeps of the request that makes it, lower-cased: content headers, user metadata, storage class,
     encryption. Raises S3Error for a class or an algorithm that OSS does not know.
     """
-    headers = {name.lower(): value for name, value in request.http.headers.items()}
-    kept = {name: headers[name] for name in _REPEATED if name in headers}
-    kept |= {name: value for name, value in headers.items() if name.startswith(("x-oss-meta-", *_ENCRYPTIONS))}
+    kept = kept_headers(request, "x-oss-meta-", *ENCRYPTIONS)
     kept.setdefault("content-type", "application/octet-stream")
-    kept[STORAGE_CLASS] = headers.get(STORAGE_CLASS, "Standard")
+    kept[STORAGE_CLASS] = request.header(STORAGE_CLASS) or "Standard"
     if kept[STORAGE_CLASS] not in STORAGE_CLASSES:
         raise S3Error(400, "InvalidArgument", "The storage class you specified is not valid.")
     algorithm = kept.get(_ENCRYPTION)
@@ -137,23 +134,7 @@ def attributes(request: Request) -> dict[str, str]:
 
 def encryption(headers: Mapping[str, str]) -> dict[str, str]:
     """Those of an object's headers that every answer about it repeats."""
-    return {name: value for name, value in headers.items() if name.startswith(_ENCRYPTIONS)}
-
-
-def tags(text: str) -> dict[str, str]:
-    """``x-oss-tagging``: at most ten tags, names of 1 to 128 and values of up to 256 characters. Raises S3Error."""
-    pairs = [item.partition("=") for item in text.split("&")] if text else []
-    found = {unquote_plus(name): unquote_plus(value) for name, _, value in pairs}
-    check_tags(found, len(pairs))
-    return found
-
-
-def check_tags(found: Mapping[str, str], count: int) -> None:
-    """Raises S3Error for tags that OSS would not take. ``count``: how many were sent, twins included."""
-    if count > 10 or count != len(found):
-        raise S3Error(400, "InvalidTag", "There are more than ten tags, or two of one name.")
-    if any(not 1 <= len(name) <= 128 or len(value) > 256 for name, value in found.items()):
-        raise S3Error(400, "InvalidTag", "A tag's name or value is empty or too long.")
+    return {name: value for name, value in headers.items() if name.startswith(ENCRYPTIONS)}
 
 
 def check_conditions(request: Request, stored: StoredObject, prefix: str = "") -> None:

@@ -132,12 +132,6 @@ def deleted(keys: list[str], query: Mapping[str, str]) -> bytes:
     return document("DeleteResult", _encoding(query), *items, namespace="")
 
 
-def tagging(tags: Mapping[str, str]) -> bytes:
-    """Tagging."""
-    items = [f"<Tag>{tag('Key', name)}{tag('Value', value)}</Tag>" for name, value in tags.items()]
-    return document("Tagging", f"<TagSet>{''.join(items)}</TagSet>", namespace="")
-
-
 def _parsed(body: bytes) -> ET.Element:
     try:
         return ET.fromstring(body)

@@ -46,10 +46,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     s3.add_argument("--min-part", type=int, default=5 * MIB, metavar="BYTES")
     s3.add_argument("--weak", action="store_true", help="ignore checksum headers")
     s3.add_argument("--etag", choices=("md5", "opaque"), default="md5")
+    s3.add_argument("--per-second", type=int, help="requests a second for the bucket")
+    s3.add_argument("--per-prefix", type=int, help="requests a second for one directory of keys")
     oss = parser.add_argument_group("OSS")
     oss.add_argument("--oss-region", default="cn-hangzhou")
-    oss.add_argument("--per-second", type=int, help="requests a second for the bucket")
-    oss.add_argument("--per-prefix", type=int, help="requests a second for one directory of keys")
     where = s3.add_mutually_exclusive_group()
     where.add_argument("--discard", action="store_true", help="keep sizes and digests only")
     where.add_argument("--directory", type=Path, help="keep bodies in files here")
@@ -81,6 +81,8 @@ async def _serve(options: argparse.Namespace) -> None:
                 weak=options.weak,
                 etag=options.etag,
                 min_part=options.min_part,
+                per_second=options.per_second,
+                per_prefix=options.per_prefix,
                 discard=options.discard,
                 directory=options.directory,
                 latency=latency,

@@ -15,11 +15,25 @@ from aiohttp import web
 
 from asynccopy.simulators import s3_xml as xml
 from asynccopy.simulators.object_server import MIB, XML, Keeping, ObjectServer, byte_range, uploads_under
-from asynccopy.simulators.s3_copies import original
-from asynccopy.simulators.s3_request import CRC32C, TYPE, Request, receive
+from asynccopy.simulators.s3_copies import described, original
+from asynccopy.simulators.s3_request import (
+    CRC32C,
+    ENCRYPTION,
+    FROZEN,
+    STORAGE_CLASS,
+    TYPE,
+    Request,
+    attributes,
+    encryption,
+    receive,
+    tags,
+)
 from asynccopy.simulators.server import PIECE, Reply
 from asynccopy.simulators.sigv4 import S3Error, verify
 from asynccopy.simulators.store import Body, Bucket, Place, StoredObject, Upload, base64_crc, joined_crc32c
+from asynccopy.simulators.throttle import Throttle
+
+SLOW_DOWN = ("SlowDown", "Please reduce your request rate.")
 
 
 class S3Simulator(ObjectServer[Request]):
@@ -36,21 +50,26 @@ class S3Simulator(ObjectServer[Request]):
         min_part: int = 5 * MIB,
         max_parts: int = 10_000,
         max_copy: int = 5 << 30,
+        per_second: int | None = None,
+        per_prefix: int | None = None,
         **keeping: Unpack[Keeping],
     ) -> None:
-        """``weak``: a poor vendor that ignores checksum headers and the conditions of reads and copies, and makes a
-        multipart ETag the MD5 of the whole. ``max_copy``: the most bytes that one copying request takes.
+        """``weak``: a poor vendor that ignores checksum headers, storage classes, encryption and all conditions, and
+        makes a multipart ETag the MD5 of the whole. ``max_copy``: the most bytes that one copying request takes.
+        ``per_second``, ``per_prefix``: see ``Throttle``.
         """
         super().__init__(buckets, min_part=min_part, max_parts=max_parts, max_copy=max_copy, **keeping)
         self.access_key = access_key
         self.secret_key = secret_key
         self.region = region
         self._weak = weak
+        self.throttle = Throttle(per_second, per_prefix, SLOW_DOWN, SLOW_DOWN)
         self._ops = {
             "PutObject": self._put_object,
             "CopyObject": self._copy_object,
             "GetObject": self._get_object,
             "HeadObject": self._head_object,
+            "GetObjectTagging": self._get_tagging,
             "DeleteObject": self._delete_object,
             "HeadBucket": self._head_bucket,
             "ListObjectsV2": self._list_objects,
@@ -77,6 +96,7 @@ class S3Simulator(ObjectServer[Request]):
         http = request.http
         secrets = {self.access_key: self.secret_key}
         request.signature = verify(http.method, http.raw_path, http.headers, secrets, self.region, self._now())
+        self.throttle.admit(request.bucket_name, request.key, self._now())
 
     def _check_key(self, key: str) -> None:
         if len(key.encode("utf-8", "surrogateescape")) > 1024:
@@ -100,6 +120,7 @@ class S3Simulator(ObjectServer[Request]):
     # --- objects
 
     async def _put_object(self, request: Request, bucket: Bucket) -> Reply:
+        kept, given = attributes(request, weak=self._weak), tags(request.header("x-amz-tagging"))
         body = await receive(request, self._place, md5=self._md5, weak=self._weak)
         try:
             self._check_absent(request, bucket)
@@ -109,15 +130,20 @@ class S3Simulator(ObjectServer[Request]):
         asked = request.header(CRC32C) or request.header("x-amz-trailer") == CRC32C
         checksum = base64_crc(body.crc32c) if asked and not self._weak else ""
         etag = self._etag(body.md5.hex())
-        stored = StoredObject(body.size, etag, self._now(), body.crc32c, [body], checksum)
+        stored = StoredObject(body.size, etag, self._now(), body.crc32c, [body], checksum, headers=kept, tags=given)
         bucket.put(request.key, stored)
-        return Reply(200, headers={"ETag": etag, **_checksum_headers(stored)})
+        return Reply(200, headers={"ETag": etag, **_checksum_headers(stored), **encryption(kept)})
 
     async def _copy_object(self, request: Request, bucket: Bucket) -> Reply:
         stored = original(request, self.buckets, weak=self._weak)
+        if stored.headers.get(STORAGE_CLASS) in FROZEN:
+            raise S3Error(403, "ObjectNotInActiveTierError", "The source object of the COPY action is not active")
+        headers, given = attributes(request, weak=self._weak), tags(request.header("x-amz-tagging"))
+        headers, given = described(request, stored, headers, given, (STORAGE_CLASS, ENCRYPTION))
         body = await self._copied(stored, 0, stored.size)
         asked = request.header("x-amz-checksum-algorithm").upper() == "CRC32C" or stored.checksum
-        new = StoredObject(body.size, self._etag(body.md5.hex()), self._now(), body.crc32c, [body])
+        etag = self._etag(body.md5.hex())
+        new = StoredObject(body.size, etag, self._now(), body.crc32c, [body], headers=headers, tags=given)
         if asked and not self._weak:
             new.checksum = base64_crc(body.crc32c)
         bucket.put(request.key, new)
@@ -125,15 +151,16 @@ class S3Simulator(ObjectServer[Request]):
         return Reply(200, xml.copy("CopyObjectResult", new.etag, new.modified, new.checksum, kind), XML)
 
     def _check_absent(self, request: Request, bucket: Bucket) -> None:
-        if request.header("If-None-Match") == "*" and request.key in bucket.objects:
+        asked = request.header("If-None-Match") == "*" and request.call.op not in self.overwrites and not self._weak
+        if asked and request.key in bucket.objects:
             raise S3Error(412, "PreconditionFailed", "At least one of the preconditions you specified did not hold.")
 
     def _object_headers(self, request: Request, stored: StoredObject) -> dict[str, str]:
-        headers = {
+        headers = stored.headers | {
             "ETag": stored.etag,
             "Last-Modified": formatdate(stored.modified, usegmt=True),
             "Accept-Ranges": "bytes",
-            "Content-Type": "binary/octet-stream",
+            **({"x-amz-tagging-count": str(len(stored.tags))} if stored.tags else {}),
         }
         if request.header("x-amz-checksum-mode").upper() == "ENABLED":
             headers |= _checksum_headers(stored)
@@ -143,8 +170,14 @@ class S3Simulator(ObjectServer[Request]):
         stored = self._object(request, bucket)
         return Reply(200, headers=self._object_headers(request, stored), length=stored.size)
 
+    async def _get_tagging(self, request: Request, bucket: Bucket) -> Reply:
+        return Reply(200, xml.tagging(self._object(request, bucket).tags), XML)
+
     async def _get_object(self, request: Request, bucket: Bucket) -> Reply:
         stored = self._object(request, bucket)
+        if stored.headers.get(STORAGE_CLASS) in FROZEN:
+            message = "The operation is not valid for the object's storage class"
+            raise S3Error(403, "InvalidObjectState", message)
         if not self._weak and request.header("If-Match").strip('"') not in ("", stored.etag.strip('"')):
             raise S3Error(412, "PreconditionFailed", "At least one of the preconditions you specified did not hold.")
         headers = self._object_headers(request, stored)
@@ -173,8 +206,10 @@ class S3Simulator(ObjectServer[Request]):
         kind = ""
         if algorithm == "CRC32C" and not self._weak:
             kind = request.header(TYPE).upper() or "COMPOSITE"
-        upload_id = self._open_upload(request, bucket, checksum_type=kind).upload_id
-        headers = {**XML, "x-amz-checksum-algorithm": algorithm, TYPE: kind} if kind else XML
+        kept, given = attributes(request, weak=self._weak), tags(request.header("x-amz-tagging"))
+        upload_id = self._open_upload(request, bucket, checksum_type=kind, headers=kept, tags=given).upload_id
+        headers = {**XML, "x-amz-checksum-algorithm": algorithm, TYPE: kind} if kind else {**XML}
+        headers |= encryption(kept)
         return Reply(200, xml.create_upload(request.bucket_name, request.key, upload_id), headers)
 
     async def _upload_part(self, request: Request, bucket: Bucket) -> Reply:
@@ -217,6 +252,7 @@ class S3Simulator(ObjectServer[Request]):
         del bucket.uploads[upload.upload_id]
         etag = await self._whole_etag(bodies)
         stored = StoredObject(sum(body.size for body in bodies), etag, self._now(), crc32c, bodies)
+        stored.headers, stored.tags = upload.headers, upload.tags
         if upload.checksum_type:
             stored.checksum, stored.checksum_type = _whole_checksum(upload.checksum_type, bodies, crc32c)
         bucket.put(request.key, stored)

@@ -33,3 +33,19 @@ async def copied(stored: StoredObject, start: int, stop: int, place: Place, *, m
     if place.discard and stored.size:
         raise S3Error(501, "NotImplemented", "the simulator was told to discard bodies")
     return await take(Incoming(place, md5=md5), stored.read(start, stop - start), lambda body: None)
+
+
+def described(
+    request: Request, stored: StoredObject, headers: dict[str, str], tags: dict[str, str], own: tuple[str, ...]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Headers and tags of an object's copy, out of those that were asked for: the original's, unless REPLACE is said.
+
+    ``own``: what headers begin with that a copy never takes over.
+    """
+    directive = request.copy_source.removesuffix("copy-source")
+    if request.header(f"{directive}metadata-directive").upper() != "REPLACE":
+        inherited = {name: value for name, value in stored.headers.items() if not name.startswith(own)}
+        headers = inherited | {name: value for name, value in headers.items() if name.startswith(own)}
+    if request.header(f"{directive}tagging-directive").upper() != "REPLACE":
+        tags = dict(stored.tags)
+    return headers, tags

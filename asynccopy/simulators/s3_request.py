@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
-from urllib.parse import unquote
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import unquote, unquote_plus
 
 from aiohttp import web
 
@@ -16,6 +16,16 @@ from asynccopy.simulators.store import Body, Incoming, Place, base64_crc, take
 CRC32C = "x-amz-checksum-crc32c"
 CRC32 = "x-amz-checksum-crc32"
 TYPE = "x-amz-checksum-type"
+META = "x-amz-meta-"
+STORAGE_CLASS = "x-amz-storage-class"
+STORAGE_CLASSES = (
+    *("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY"),
+    *("EXPRESS_ONEZONE", "GLACIER", "DEEP_ARCHIVE"),
+)
+FROZEN = STORAGE_CLASSES[-2:]
+"""The classes whose objects must be restored before they can be read."""
+ENCRYPTION = "x-amz-server-side-encryption"
+_REPEATED = ("cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expires")
 _KNOWN = {CRC32C, CRC32, TYPE, "x-amz-checksum-algorithm"}
 
 
@@ -60,6 +70,8 @@ class Request:
             if method == "GET" and query.get("list-type") == "2":
                 return "ListObjectsV2"
             return "HeadBucket" if method == "HEAD" else ""
+        if "tagging" in query:
+            return "GetObjectTagging" if method == "GET" else ""
         copying = method == "PUT" and self.copy_source in self.http.headers
         if "uploadId" in query:
             ops = {
@@ -83,6 +95,62 @@ class Request:
     def harmless(self) -> set[str]:
         """The query parameters that change nothing of what is asked."""
         return {"x-id"}
+
+
+def tags(text: str) -> dict[str, str]:
+    """``x-oss-tagging``, ``x-amz-tagging``: at most ten tags, names of 1 to 128 and values of up to 256 characters.
+
+    Raises S3Error.
+    """
+    pairs = [item.partition("=") for item in text.split("&")] if text else []
+    found = {unquote_plus(name): unquote_plus(value) for name, _, value in pairs}
+    check_tags(found, len(pairs))
+    return found
+
+
+def check_tags(found: Mapping[str, str], count: int) -> None:
+    """Raises S3Error for tags that no store would take. ``count``: how many were sent, twins included."""
+    if count > 10 or count != len(found):
+        raise S3Error(400, "InvalidTag", "There are more than ten tags, or two of one name.")
+    if any(not 1 <= len(name) <= 128 or len(value) > 256 for name, value in found.items()):
+        raise S3Error(400, "InvalidTag", "A tag's name or value is empty or too long.")
+
+
+def kept_headers(request: Request, *prefixes: str) -> dict[str, str]:
+    """Those of a request's headers that the object it makes keeps, lower-cased: content headers, and by prefix."""
+    headers = {name.lower(): value for name, value in request.http.headers.items()}
+    return {name: value for name, value in headers.items() if name in _REPEATED or name.startswith(prefixes)}
+
+
+def attributes(request: Request, *, weak: bool) -> dict[str, str]:
+    """What an object keeps of the request that makes it: content headers, user metadata, storage class (but the usual
+    one), encryption. Raises S3Error for a class or an algorithm that S3 does not know. ``weak``: only content and
+    metadata are kept.
+    """
+    kept = kept_headers(request, META, *(() if weak else (ENCRYPTION,)))
+    kept.setdefault("content-type", "binary/octet-stream")
+    if kept.get("content-encoding") == "aws-chunked":
+        del kept["content-encoding"]
+    if sum(len(name) - len(META) + len(value) for name, value in kept.items() if name.startswith(META)) > 2048:
+        raise S3Error(400, "MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size")
+    kind = request.header(STORAGE_CLASS) or "STANDARD"
+    if weak:
+        return kept
+    if kind not in STORAGE_CLASSES:
+        raise S3Error(400, "InvalidStorageClass", "The storage class you specified is not valid")
+    if kind != "STANDARD":
+        kept[STORAGE_CLASS] = kind
+    algorithm = kept.get(ENCRYPTION)
+    if algorithm not in (None, "AES256", "aws:kms", "aws:kms:dsse"):
+        raise S3Error(400, "InvalidEncryptionAlgorithmError", "The encryption request you specified is not valid.")
+    if f"{ENCRYPTION}-aws-kms-key-id" in kept and algorithm in (None, "AES256"):
+        raise S3Error(400, "InvalidArgument", "A key id needs server-side encryption by aws:kms.")
+    return kept
+
+
+def encryption(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an object's headers that every answer about it repeats."""
+    return {name: value for name, value in headers.items() if name.startswith(ENCRYPTION)}
 
 
 async def receive(request: Request, place: Place, *, md5: bool = False, weak: bool = False) -> Body:

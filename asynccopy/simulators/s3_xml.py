@@ -48,6 +48,12 @@ def error(code: str, message: str, resource: str, number: int) -> bytes:
     return f"{HEAD}<Error>{content}{tag('RequestId', f'{number:016X}')}</Error>".encode("utf-8", "surrogateescape")
 
 
+def tagging(tags: Mapping[str, str], namespace: str = _NAMESPACE) -> bytes:
+    """Tagging, the answer to GetObjectTagging."""
+    items = [f"<Tag>{tag('Key', name)}{tag('Value', value)}</Tag>" for name, value in tags.items()]
+    return document("Tagging", f"<TagSet>{''.join(items)}</TagSet>", namespace=namespace)
+
+
 def with_etag(document: bytes, etag: str) -> bytes:
     """The same document with another ETag."""
     return re.sub(rb"<ETag>.*?</ETag>", tag("ETag", etag).encode(), document)

@@ -173,7 +173,7 @@ class Place:
 class StoredObject:
     """One object. ``checksum``: the CRC32C as S3 shows it, "" where the writer asked for none.
 
-    ``crc64``, ``headers`` (what a HEAD repeats) and ``tags`` are OSS's.
+    ``headers``: what a HEAD repeats. ``crc64`` is OSS's.
     """
 
     size: int
@@ -206,7 +206,7 @@ class StoredObject:
 class Upload:
     """A multipart upload under way. ``checksum_type`` is "" where the writer asked for no CRC32C.
 
-    ``headers`` and ``tags``: what the object will have (OSS).
+    ``headers`` and ``tags``: what the object will have.
     """
 
     key: str

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from functools import partial
+from json import dumps
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -44,6 +45,7 @@ from asynccopy.simulators.webhdfs_writing import METHODS as WRITING
 from asynccopy.simulators.webhdfs_writing import create, write_operations
 
 _XFER_PORT = 9866
+_INVERTED = bytes(range(255, -1, -1))
 _METHODS = METHODS | WRITING
 
 
@@ -97,6 +99,7 @@ class WebHdfsSimulator:
         """
         self.namespace = namespace
         self.page_size = page_size
+        self.lives = True  # whether /jmx tells of the DataNodes, as it does unless it is locked
         self.faults: list[Fault] = []
         self.counts: Counter[str] = Counter()
         self._replication = min(replication, datanodes)
@@ -146,6 +149,9 @@ class WebHdfsSimulator:
     # --- the NameNode
 
     async def _serve_namenode(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.startswith("/jmx?") and self.lives:
+            self.counts["jmx"] += 1
+            return await answer(request, Call("jmx", request.method, "/jmx"), self._live_nodes)
         try:
             path, query = parse(request)
             op = query.op()
@@ -162,6 +168,11 @@ class WebHdfsSimulator:
             return await answer(request, call, reply)
         except RemoteException as error:
             return web.Response(status=error.status, body=error.body, headers=JSON)
+
+    async def _live_nodes(self) -> Reply:
+        """NameNodeInfo: the DataNodes as JSON in a string."""
+        nodes = {node.xfer_address: {"infoAddr": node.server.address} for node in self._datanodes}
+        return json({"beans": [{"LiveNodes": dumps(nodes)}]})
 
     def _status(self, path: str, message: str) -> Inode:
         inode = self.namespace.status(path)
@@ -354,9 +365,14 @@ class WebHdfsSimulator:
         blocks = inode.blocks()
         digests = [
             block_digest(
-                self.namespace.read(path, start, min(PIECE, at + length - start))
+                _stored(inode, self.namespace.read(path, start, min(PIECE, at + length - start)))
                 for start in range(at, at + length, PIECE)
             )
             for at, length in blocks
         ]
         return file_checksum(digests, blocks[0][1] if blocks else 0)
+
+
+def _stored(inode: Inode, data: bytes) -> bytes:
+    """What the disks hold for it: of a coded file other bytes, which is all that matters here."""
+    return data.translate(_INVERTED) if inode.coding else data

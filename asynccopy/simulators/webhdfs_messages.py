@@ -46,6 +46,8 @@ class FileStatus(Struct, rename="camel"):
     replication: int
     storage_policy: int
     type: str
+    ec_bit: bool | msgspec.UnsetType = msgspec.UNSET
+    enc_bit: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 def file_status(inode: Inode, suffix: str) -> FileStatus:
@@ -64,6 +66,8 @@ def file_status(inode: Inode, suffix: str) -> FileStatus:
         replication=0 if directory else inode.replication,
         storage_policy=0,
         type="DIRECTORY" if directory else "FILE",
+        ec_bit=inode.coding == "erasure" or msgspec.UNSET,
+        enc_bit=inode.coding == "encryption" or msgspec.UNSET,
     )
 
 

@@ -6,7 +6,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Final
 
+from msgspec.structs import replace
+
+from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import (
+    AlreadyThere,
     AsyncCopyError,
     CredentialsRefused,
     NotFound,
@@ -23,12 +27,15 @@ from asynccopy.errors import (
 from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
 from asynccopy.storage.copies import Copies
 from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
-from asynccopy.storage.documents import Completion, check_key, read_page, read_uploads
+from asynccopy.storage.documents import Completion, check_key, read_page, read_upload_id, read_uploads
 from asynccopy.storage.http import Headers, NoBytes, Response
 from asynccopy.storage.in_store import InStore
 from asynccopy.storage.interface import Capabilities, Original, Reader, UploadLimits
+from asynccopy.storage.objects import ObjectHeaders
+from asynccopy.storage.overwriting import overwrites
 
 PROBE_KEY: Final = ".asynccopy-probe"
+PROBE: Final = b"asynccopy asks what this store can do"
 COMPLETE_PATIENCE: Final = 300.0
 """Seconds. A store may copy every part before it answers."""
 
@@ -54,8 +61,6 @@ class Bucket(ABC):
 
     page_size = 1000
     """Entries in a page of a listing; stores give no more."""
-    publishing: Headers = ()
-    """What goes with the completion of an upload."""
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class Bucket(ABC):
         dialect: Dialect,
         prefix: str,
         limits: UploadLimits,
+        objects: ObjectOptions,
         capabilities: Capabilities | None,
         store: str,
     ) -> None:
@@ -71,10 +77,12 @@ class Bucket(ABC):
         self.limits = limits
         self._requests = client
         self._dialect = dialect
+        self._objects = ObjectHeaders(objects, dialect)
         self._capabilities = capabilities
         self._probing = asyncio.Lock()
         self._copies = Copies(client, dialect)
         self._store = store
+        self.publishing = self._objects.condition
 
     # --- what the store can do -----------------------------------------------------------------------------------
 
@@ -84,14 +92,41 @@ class Bucket(ABC):
 
     async def check(self) -> Capabilities:
         await look(self._requests, self._dialect, self.url, self.prefix)
+        key, dialect = self.prefix + PROBE_KEY, self._dialect
         try:
-            await self._sweep(self.prefix + PROBE_KEY)
-            self._capabilities = await self._probe(self.prefix + PROBE_KEY)
+            await self._sweep(key)
+            self._capabilities = await self._tried(key)
         except PermissionDenied as error:
+            trial = ", and to delete, to try forbid_overwrite out" if self._objects.condition else ""
             raise CredentialsRefused(
-                f"{self.url}: may not be written: {error}", hint=f"the access key needs {self._dialect.writing}"
+                f"{self.url}: may not be written: {error}", hint=f"the access key needs {dialect.writing}{trial}"
             ) from error
         return self._capabilities
+
+    async def _tried(self, key: str) -> Capabilities:
+        """What the store can do. Raises SideError where objects cannot be as they are asked for."""
+        wanted = self._objects
+        try:
+            capabilities = await self._probe(key)
+        except Refused as error:
+            if not (wanted.kept or wanted.described(None)):
+                raise
+            raise SideError(
+                f"{self.url}: does not take objects as they are asked for: {error}",
+                hint="change or leave out storage_class, encryption, tags or metadata",
+            ) from error
+        if wanted.archived and capabilities.checksum not in ("CRC32C", "CRC64"):
+            raise SideError(
+                f"{self.url}: keeps no checksum of whole objects, so only reading them back would prove them, and"
+                " objects of this storage class cannot be read",
+                hint="choose a storage class whose objects can be read at once",
+            )
+        if wanted.condition and await overwrites(self._requests, self._dialect, key, wanted.kept):
+            raise SideError(
+                f"{self.url}: replaces what is there, though {wanted.condition[0][0]} asks it not to",
+                hint="leave out forbid_overwrite; OSS cannot do it in a bucket with versions, which keeps them anyway",
+            )
+        return replace(capabilities, attributes=wanted.attributes)
 
     async def capable(self) -> Capabilities:
         """What the store can do, found out by the first call that must know."""
@@ -117,17 +152,37 @@ class Bucket(ABC):
         """Raises NameRefused for a key that the store cannot hold."""
         check_key(key, self.limits.max_key)
 
-    @abstractmethod
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
-    ) -> ObjectMeta: ...
+    ) -> ObjectMeta:
+        self.check_key(key)
+        return await self._put(key, body, crc32c, self._objects.described(status))
 
     @abstractmethod
-    async def head(self, key: str) -> ObjectMeta | None: ...
+    async def _put(self, key: str, body: bytes | memoryview, crc32c: int, described: Headers) -> ObjectMeta: ...
+
+    async def head(self, key: str) -> ObjectMeta | None:
+        return await self._requests.head(key)
 
     @abstractmethod
+    async def _declared(self) -> Headers:
+        """What a multipart upload is to be told of checksums when it begins."""
+
+    @abstractmethod
+    async def _copying(self) -> Headers:
+        """What a copy is to be told besides class and encryption."""
+
     async def copying(self, *, parts: bool) -> Headers:
-        """What to say with a copy, or with the beginning of an upload of copied parts."""
+        """What to say with a copy from another bucket, or with the beginning of an upload of parts from there."""
+        wanted = self._objects
+        if parts:
+            return [*wanted.kept, *wanted.described(None)]
+        return [*wanted.kept, *await self._copying(), *wanted.anew]
+
+    async def check_absent(self, to: str) -> None:
+        """Raises AlreadyThere where nothing may be overwritten: S3 copies on no condition about the new key."""
+        if self.publishing and await self.head(to) is not None:
+            raise AlreadyThere(f"{self._requests.subject(to)}: is there already")
 
     async def open(self, key: str, range: ByteRange) -> Reader:
         if range.length == 0:
@@ -144,9 +199,10 @@ class Bucket(ABC):
 
         Where the store does not heed the condition on the ETag, the object is looked at first: what replaces it between
         that look and the copy is copied in its place, and told by its size, ETag or checksum alone. ``key`` must not be
-        ``to``: S3 refuses that. Raises also Refused where the store cannot copy.
+        ``to``: S3 refuses that. Raises also Refused where the store cannot copy, AlreadyThere.
         """
         self.check_key(to)
+        await self.check_absent(to)
         original = Original(self._requests.bucket, ObjectMeta(key, size, etag))
         large = size > self.most_copied
         if large or not size or not self._copies.heeded:
@@ -154,11 +210,12 @@ class Bucket(ABC):
             if held is None or (held.size, held.etag) != (size, etag):
                 raise self._copies.changed(original)
         if not size:  # versitygw copies no key that ends in a slash
-            return await self.put(to, b"", 0)
-        headers = await self.copying(parts=large)
+            return await self._put(to, b"", 0, await self._description(key))
         if large:
-            await self._copies.in_parts(original, to, self.limits, headers)
+            headers = [*self._objects.kept, *await self._description(key)]
+            await self._copies.in_parts(original, to, self.limits, headers, self.publishing)
             return await self.copied(to, size)
+        headers = [*self._objects.kept, *await self._copying()]
         return await self.copied(to, size, await self._copies.inside(original, to, headers))
 
     async def copied(self, to: str, size: int, said: Completion | None = None) -> ObjectMeta:
@@ -179,6 +236,12 @@ class Bucket(ABC):
         """Bytes that one request copies."""
         return min(self.limits.max_part, self._dialect.most_copied)
 
+    async def _description(self, key: str) -> Headers:
+        """What an object's copy must be told where the store does not take it over by itself."""
+        response = await self._requests.request("HEAD", key)
+        named = [field for field in response.headers.items() if field[0].startswith(self._objects.metadata)]
+        return [*named, *self._objects.tags]
+
     async def delete(self, key: str) -> None:
         try:
             await self._requests.request("DELETE", key)
@@ -186,6 +249,12 @@ class Bucket(ABC):
             return
 
     # --- multipart uploads ---------------------------------------------------------------------------------------
+
+    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
+        self.check_key(key)
+        headers = [*await self._declared(), *self._objects.kept, *self._objects.described(status)]
+        response = await self._requests.request("POST", key, [("uploads", "")], headers)
+        return read_upload_id(response.body, self._requests.subject(key))
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
         await abort(self._requests, key, upload_id)

@@ -10,12 +10,15 @@ import asyncio
 import re
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, cast
 
-from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, WrongServer
+from asynccopy.errors import AsyncCopyError, ConnectionLost, ShortRead, Transient, WrongServer
+from asynccopy.storage.pace import Pace
+from asynccopy.storage.tls import refusal
 
 JOINED: Final = 128 * 1024
 """Bodies up to here are copied behind their heads where the loop cannot gather: a call of the kernel's costs more."""
@@ -35,12 +38,13 @@ class Connection(asyncio.BufferedProtocol):
 
     ``scratch`` is shared by the connections of one loop: what came is taken out of it before the loop goes on.
     ``waiting`` tells whether somebody waits for the network right now, ``moved`` how many bytes have passed so far in
-    both directions: what the door's watch needs to tell a stall from a slow consumer.
+    both directions: what the door's watch needs to tell a stall from a slow consumer. ``pace``: what is usual
+    for such a body, where that is known.
     """
 
     __slots__ = (
         "_drain", "_eof", "_filled", "_gathers", "_held", "_loop", "_lost", "_scratch", "_start", "_target", "_wake",
-        "deadline", "mark", "mark_moved", "moved", "name", "observe", "transport", "used",
+        "deadline", "mark", "mark_moved", "moved", "name", "observe", "pace", "transport", "used",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, scratch: memoryview) -> None:
@@ -64,6 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         self.mark_moved = 0
         self.deadline: float | None = None
         self.observe: Callable[[float], None] | None = None
+        self.pace: Pace | None = None
 
     # --- what the loop calls -------------------------------------------------------------------------------------
 
@@ -100,7 +105,10 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._eof = True
         if self._lost is None and exc is not None:
-            self._lost = ConnectionLost(f"{self.name}: connection lost: {exc}")
+            if isinstance(exc, ssl.SSLError):
+                self._lost = refusal(self.name, exc)
+            else:
+                self._lost = ConnectionLost(f"{self.name}: connection lost: {exc}")
             self._lost.__cause__ = exc
         self._awake()
         self.resume_writing()
@@ -229,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._more()
 
     async def read_exactly(self, buffer: memoryview) -> None:
-        """Fill the buffer. Raises ShortRead or ConnectionLost with ``received`` set to the bytes that are good."""
+        """Fill the buffer. Whatever Transient it raises has ``received`` set to the bytes that are good."""
         have = min(len(self._held) - self._start, len(buffer))
         if have:
             buffer[:have] = self._take(have)
@@ -239,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             while self._filled < len(buffer):
                 await self._more()
-        except (ShortRead, ConnectionLost) as error:
+        except Transient as error:
             error.received = self._filled
             raise
         finally:

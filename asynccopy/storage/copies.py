@@ -61,12 +61,16 @@ class Copies:
         response = await self._client.request("PUT", to, headers=[*self._named(original), *headers], patience=PATIENCE)
         return self._dialect.read_completion(response, self._client.subject(to))
 
-    async def in_parts(self, original: Original, to: str, limits: UploadLimits, headers: Headers = ()) -> None:
-        """A multipart upload, begun with ``headers``, whose parts are copied. Raises NotFound."""
+    async def in_parts(
+        self, original: Original, to: str, limits: UploadLimits, headers: Headers = (), condition: Headers = ()
+    ) -> None:
+        """A multipart upload, begun with ``headers``, whose parts are copied; it is completed on ``condition``. Raises
+        NotFound.
+        """
         upload_id = await self.begin(to, headers)
         try:
             parts = await self._parts(original, to, upload_id, copied_parts(original.meta.size, limits))
-            await self.complete(to, upload_id, parts)
+            await self.complete(to, upload_id, parts, condition)
         except BaseException:
             await abort(self._client, to, upload_id)
             raise

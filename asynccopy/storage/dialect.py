@@ -105,6 +105,12 @@ class Dialect(Struct, frozen=True):
 
     store: str
     header: str
+    key_id: str
+    """What ends the header that names a KMS key."""
+    replace: str
+    """What the header says by which a copy gets other tags than its original's."""
+    absent: tuple[str, str]
+    """The header by which a request makes an object only where none is."""
     write_completion: Callable[[Sequence[PartReceipt]], bytes]
     read_completion: Callable[[Response, str], Completion]
     decode: Callable[[str], str]

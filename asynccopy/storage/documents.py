@@ -5,18 +5,18 @@ Sources: the API references of both; answers seen from versitygw, s3proxy, rados
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import unquote_plus
-from xml.etree.ElementTree import Element, TreeBuilder
+from xml.etree.ElementTree import Element, SubElement, TreeBuilder, tostring
 from xml.parsers import expat
 
 from msgspec import Struct
 
-from asynccopy.errors import NameRefused, Refused, WrongServer
-from asynccopy.model import ObjectMeta, ObjectPage
+from asynccopy.errors import AsyncCopyError, NameRefused, Refused, ServerTrouble, WrongServer
+from asynccopy.model import ObjectMeta, ObjectPage, PartReceipt
 
 _MAX_XML: Final = 16 << 20
 """A page of 1,000 keys of 1,024 bytes, each byte percent-encoded, and room."""
@@ -174,6 +174,36 @@ def _iso_milliseconds(text: str | None) -> int:
         return int(datetime.fromisoformat(text or "").timestamp() * 1000)
     except ValueError:
         return 0
+
+
+# --- completions --------------------------------------------------------------------------------------------------
+
+
+def write_completion(
+    parts: Sequence[PartReceipt], *, namespace: str = "", crc32c: Callable[[int], str] | None = None
+) -> bytes:
+    """CompleteMultipartUpload, with the CRC-32C of each part where ``crc32c`` writes it."""
+    root = Element("CompleteMultipartUpload", {"xmlns": namespace} if namespace else {})
+    for part in parts:
+        entry = SubElement(root, "Part")
+        SubElement(entry, "PartNumber").text = str(part.number)
+        SubElement(entry, "ETag").text = f'"{part.plain_etag}"'
+        if crc32c is not None:
+            SubElement(entry, "ChecksumCRC32C").text = crc32c(part.crc32c)
+    return tostring(root)
+
+
+def completed(body: bytes, subject: str, refusal: Callable[[bytes], AsyncCopyError]) -> Element:
+    """The root of the answer to a Complete or a copy. Raises what an ``<Error>`` in it means: a 200 goes out before the
+    store knows whether it succeeds.
+    """
+    try:
+        root = parse_xml(body)
+    except ValueError as error:
+        raise ServerTrouble(f"{subject}: the answer ended early or is no XML") from error
+    if root.tag == "Error":
+        raise refusal(body)
+    return root
 
 
 # --- other parts of answers ---------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from asynccopy.errors import ConnectionLost, ServerTrouble, ShortRead, WrongServer
+from asynccopy.errors import ServerTrouble, ShortRead, Transient, WrongServer
 from asynccopy.storage.connection import Connection
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pool import Lease, Origin, Pool
@@ -86,7 +86,7 @@ class _Undeclared(Lease):
                 if count == 0:
                     raise ShortRead(f"{self.connection.name}: the body ended before {self._length} bytes had come")
                 filled += count
-        except (ShortRead, ConnectionLost) as error:
+        except Transient as error:
             error.received += filled
             raise
         if self.left == filled and await self._some(memoryview(bytearray(1))):

@@ -16,6 +16,7 @@ from asynccopy.errors import ConnectionLost, ShortRead, WrongServer
 from asynccopy.storage.connection import Connection
 from asynccopy.storage.fallback import chunk_end, chunk_size, chunked, undeclared
 from asynccopy.storage.interface import Reader
+from asynccopy.storage.pace import Pace
 from asynccopy.storage.pool import Lease, Origin, Pool
 
 BUFFER: Final = 256 * 1024
@@ -137,18 +138,28 @@ class HttpDoor:
             self.pool.end(origin, connection, keep=keep)
 
     async def download(
-        self, origin: Origin, method: str, target: str, headers: Headers, length: int, *, kind: str | None = None
+        self,
+        origin: Origin,
+        method: str,
+        target: str,
+        headers: Headers,
+        length: int,
+        *,
+        kind: str | None = None,
+        pace: Pace | None = None,
     ) -> Reader | Response:
         """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (b"" instead of a body of
         another length).
 
         What announces its length is taken as it is; what does not is counted (``fallback``), and raises ServerTrouble
         when there is more. ``kind``: the content type of the body; an answer of another one is a Response, all of it.
+        ``pace``: what is usual there; a body that lags far behind it is given up as Straggler.
         """
         head = _head(origin, method, target, headers, None)
         pool = self.pool
         for fresh in (False, True):
             connection = await pool.take(origin, fresh=fresh)
+            connection.pace = pace
             lent = keep = False
             try:
                 connection.write(head)

@@ -25,6 +25,8 @@ class Target(Protocol):
 
     async def copying(self, *, parts: bool) -> Headers: ...
 
+    async def check_absent(self, to: str) -> None: ...
+
     async def copied(self, to: str, size: int, said: Completion | None = None) -> ObjectMeta: ...
 
 
@@ -39,6 +41,7 @@ class InStore:
 
     async def whole(self, original: Original, to: str) -> ObjectMeta:
         self._target.check_key(to)
+        await self._target.check_absent(to)
         headers = await self._target.copying(parts=False)
         said = await self._copies.whole(original, to, headers)
         return await self._target.copied(to, original.meta.size, said)

@@ -102,7 +102,9 @@ class Source(Protocol):
         ...
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:
-        """The real lengths of the file's blocks, None where the source has no blocks."""
+        """The real lengths of the file's blocks, None where the source has no blocks, or where what it stores in them,
+        and takes its checksum of, is not the file's bytes in a row (erasure-coded, encrypted).
+        """
         ...
 
     async def is_open(self, path: str) -> bool:
@@ -199,12 +201,13 @@ class StoreCopies(Protocol):
 
 
 class UploadLimits(Struct, frozen=True):
-    """What a store can take; bytes."""
+    """What a store can take; bytes. ``apart``: of keys that lie side by side it takes fewer requests than of others."""
 
     min_part: int = 5 * MIB
     max_part: int = 5 * GIB
     max_parts: int = 10_000
     max_key: int = 1024
+    apart: bool = False
 
 
 class Capabilities(Struct, frozen=True):
@@ -212,9 +215,11 @@ class Capabilities(Struct, frozen=True):
 
     ``checksum``: what it computes itself and lets us compare: ``CRC32C`` or ``CRC64`` (each part and the whole object),
     ``MD5`` (the ETag of each part and of each single put), None (nothing: only reading the object back proves it).
+    ``attributes``: it keeps those of a FileStatus.
     """
 
     checksum: Literal["CRC32C", "CRC64", "MD5"] | None
+    attributes: bool = False
 
 
 class Destination(Protocol):
@@ -238,6 +243,10 @@ class Destination(Protocol):
         """
         ...
 
+    def check_key(self, key: str) -> None:
+        """Raises NameRefused for a key that is known to be refused, before anything is asked or sent."""
+        ...
+
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
     ) -> ObjectMeta:
@@ -245,7 +254,7 @@ class Destination(Protocol):
 
         The CRC travels with the request where the store checks it. Where the store tells a CRC-64 instead, that is
         compared with the body's here, and an object that has another one is removed. Raises ChecksumMismatch,
-        NameRefused, PermissionDenied.
+        NameRefused, PermissionDenied, AlreadyThere (and replaces nothing, where it was told so).
         """
         ...
 
@@ -274,7 +283,8 @@ class Destination(Protocol):
         """Publish the object from its parts, ascending and complete. ``crc32c`` is of the whole object; a CRC-64 is
         joined from those of the parts, and compared as in ``put``.
 
-        A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch.
+        A lost reply is an error here; the caller settles it by ``head``. Raises UploadGone, ChecksumMismatch,
+        AlreadyThere (as in ``put``).
         """
         ...
 

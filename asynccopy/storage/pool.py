@@ -12,17 +12,17 @@ from typing import Final
 
 from msgspec import Struct
 
-from asynccopy.errors import ConnectionLost, Stalled, Unreachable, WrongServer
+from asynccopy.errors import ConnectionLost, Stalled, Straggler, Unreachable
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.connection import SCRATCH, Connection
+from asynccopy.storage.pace import FLOOR
+from asynccopy.storage.tls import context, handshake_refusal
 
 CONNECT: Final = 10.0
 EXPIRED: Final = 0.0
 IDLE: Final = 8.0
 """Seconds after which an unused connection is not trusted any more: servers close them, and tell too late."""
 RESOLVED: Final = 30.0
-FLOOR: Final = 1024
-"""Bytes per second below which a transfer counts as stalled."""
 
 
 class Origin(Struct, frozen=True):
@@ -53,11 +53,16 @@ class Pool:
 
     def __init__(self, *, connections: int, stall: float, tls: ssl.SSLContext | None, reset: bool) -> None:
         self.places = Budget(connections)
+        self._origins: dict[Origin, Budget] = {}
         self.idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self.busy: set[Connection] = set()
         self._connecting: dict[asyncio.Task[object], float] = {}  # until when
         self.stall = stall
         self.observe: Callable[[float], None] | None = None
+        self.each: int | None = None
+        """How many connections may be to one origin."""
+        self.admits: Callable[[Origin, str], None] | None = None
+        """Told of every address before it is connected to for the first time; raises what speaks against it."""
         self._tls = tls
         self._reset = reset
         self._scratch = memoryview(bytearray(SCRATCH))
@@ -70,13 +75,14 @@ class Pool:
         ``fresh``: not one that was used before; ``sure``: if it was, the kernel is asked whether the server has hung
         up, because what goes out on it cannot be repeated.
         """
-        await self.places.take()
+        await self._take_place(origin)
         try:
             connection = (None if fresh else self.kept(origin, sure)) or await self.connect(origin)
         except BaseException:
-            self.places.give()
+            self._give_place(origin)
             raise
         connection.mark = 0.0
+        connection.pace = None
         connection.observe = self.observe
         self.busy.add(connection)
         if self._watch is None:
@@ -88,13 +94,31 @@ class Pool:
         if connection not in self.busy:
             return
         self.busy.discard(connection)
-        self.places.give()
+        self._give_place(origin)
         if keep and connection.reusable:
             connection.listen()
             connection.used = True
             self.idle.setdefault(origin, []).append((monotonic(), connection))
         else:
             connection.abort()
+
+    async def _take_place(self, origin: Origin) -> None:
+        """The origin's first: who waits for a busy one takes no place from the others."""
+        if self.each is None:
+            await self.places.take()
+            return
+        own = self._origins.setdefault(origin, Budget(self.each))
+        await own.take()
+        try:
+            await self.places.take()
+        except BaseException:
+            own.give()
+            raise
+
+    def _give_place(self, origin: Origin) -> None:
+        self.places.give()
+        if self.each is not None:
+            self._origins[origin].give()
 
     def close(self) -> None:
         if self._watch is not None:
@@ -114,7 +138,7 @@ class Pool:
             try:
                 connection = await self._open(address, origin, name, tls)
             except ssl.SSLError as error:
-                raise WrongServer(f"{origin}: TLS refused: {error.reason or error}") from error
+                raise handshake_refusal(name, error) from error
             except (OSError, TimeoutError) as error:
                 failure = error
                 continue
@@ -150,8 +174,7 @@ class Pool:
 
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = ssl.create_default_context()
-            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._tls = context()
         return self._tls
 
     async def _resolve(self, origin: Origin) -> list[str]:
@@ -170,6 +193,9 @@ class Pool:
         except (OSError, UnicodeError) as error:  # a name like a..b is no IDNA
             raise Unreachable(f"{origin}: cannot resolve the host name: {_os_text(error)}") from error
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+        if self.admits is not None:
+            for address in addresses:
+                self.admits(origin, address)
         self._addresses[key] = (monotonic() + RESOLVED, addresses)
         return addresses
 
@@ -203,8 +229,11 @@ class Pool:
             elif connection.mark == 0.0:
                 connection.mark, connection.mark_moved = now, connection.passed
             elif now - connection.mark >= self.stall:
-                if connection.passed - connection.mark_moved < FLOOR * self.stall:
-                    connection.fail(Stalled(f"{connection.name}: less than {FLOOR} bytes/s for {self.stall:.0f} s"))
+                floor = FLOOR if connection.pace is None else connection.pace.floor
+                if connection.passed - connection.mark_moved < floor * self.stall:
+                    text = f"{connection.name}: less than {floor:.0f} bytes/s for {self.stall:.0f} s"
+                    lags = floor > FLOOR
+                    connection.fail(Straggler(f"{text}, far below what others give") if lags else Stalled(text))
                 connection.mark, connection.mark_moved = now, connection.passed
         if self.busy or self._connecting:
             self._watch_on()

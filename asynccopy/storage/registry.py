@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
 from asynccopy.config.cluster import Cluster
+from asynccopy.config.hadoop import hadoop_configuration
+from asynccopy.config.hadoop_stores import oss_variables, s3_addressing, s3_variables
+from asynccopy.config.objects import ObjectOptions, Store
 from asynccopy.errors import UsageError
+from asynccopy.logs import log
 from asynccopy.model import Preserved
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
+from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from asynccopy.storage.oss.credentials import CredentialChain as OssChain
     from asynccopy.storage.oss.settings import OssSettings
+    from asynccopy.storage.s3.credentials import CredentialChain as S3Chain
     from asynccopy.storage.s3.settings import S3Settings
     from asynccopy.storage.webhdfs.allowance import Allowance
     from asynccopy.storage.webhdfs.auth import Auth, Shared
@@ -37,9 +46,10 @@ Latency = Callable[[float], None]
 
 
 class Settings(Struct, frozen=True):
-    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``capabilities``: of the
-    destination, where another process has probed it already. ``preserve``: what an HDFS keeps of another one's files;
-    ``file_checksums``: it tells the checksums of what it wrote, see ``model.ObjectMeta``.
+    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``objects``: what a store is to make
+    of them. ``preserve``: what an HDFS keeps of another one's files; ``file_checksums``: it tells the checksums of what
+    it wrote, see ``model.ObjectMeta``. ``capabilities``: of the destination, where another process has probed it
+    already.
     """
 
     sign_payload: bool = False
@@ -51,12 +61,7 @@ class Settings(Struct, frozen=True):
     oss_endpoint: str | None = None
     oss_region: str | None = None
     oss_custom_domain: bool = False
-    oss_storage_class: str | None = None
-    oss_encryption: str | None = None
-    oss_kms_key: str | None = None
-    oss_forbid_overwrite: bool = False
-    oss_tags: tuple[tuple[str, str], ...] = ()
-    oss_metadata: tuple[tuple[str, str], ...] = ()
+    objects: ObjectOptions = ObjectOptions()
     cluster: Cluster = Cluster()
     preserve: tuple[Preserved, ...] = ()
     file_checksums: bool = False
@@ -75,7 +80,7 @@ class NameNodes:
     token serves them all. ``ask``: who knows that, where another process does.
     """
 
-    def __init__(self, ask: Callable[[Place, str], Awaitable[str]] | None = None) -> None:
+    def __init__(self, ask: Callable[[Place, str, str], Awaitable[str]] | None = None) -> None:
         self._allowances: dict[Origin, Allowance] = {}
         self._identities: dict[object, Shared] = {}
         self._ask = ask
@@ -96,17 +101,44 @@ class NameNodes:
             if self._ask is not None and cluster.auth != "password":
                 auth: Auth = Lent(partial(self._ask, Place(base, settings)))
             else:
-                auth = identity(cluster, base, nameservice, os.environ)
+                tls = _tls(cluster.ca_file, cluster.client_certificate, cluster.client_key)
+                auth = identity(cluster, base, nameservice, os.environ, tls)
             self._identities[key] = Shared(auth)
         return self._identities[key]
 
-    async def lend(self, place: Place, refused: str) -> str:
+    async def lend(self, place: Place, refused: str, host: str) -> str:
         """What another process is to say of who we are there, in each request to that NameNode; ``refused``: what it
-        said, and was refused. Raises CredentialsRefused, Unreachable.
+        said, and was refused. Given a host, a ticket for that alone. Raises CredentialsRefused, Unreachable.
         """
-        base, _ = _namenode(place.url, _scheme(place.url))
+        base, _ = _namenode(place.url, _scheme(place.url), place.settings.cluster)
         shared = self.identity(base, place.settings, _nameservice(base, place.settings))
-        return await shared.lend(refused)
+        return await (shared.ticket(host) if host else shared.lend(refused))
+
+
+class Stores:
+    """Has the sides that are opened with it, or with one ``beside`` it, share what each store allows that throttles.
+
+    Those that read share, and those that write: see ``Pacing``.
+    """
+
+    def __init__(self, beside: Stores | None = None) -> None:
+        self._shared: dict[tuple[Origin, bool], Pacing] = {} if beside is None else beside._shared
+        self._mine: dict[tuple[Origin, bool], Pacing] = {}
+
+    def reading(self, origin: Origin) -> Pacing:
+        return self._join(origin, True)
+
+    def writing(self, origin: Origin) -> Pacing:
+        return self._join(origin, False)
+
+    @property
+    def warning(self) -> str:
+        """What the stores of these sides throttle, in one line; "" while none does."""
+        return "; ".join([text for pacing in self._mine.values() if (text := pacing.warning)])
+
+    def _join(self, origin: Origin, reads: bool) -> Pacing:
+        pacing = self._shared.setdefault((origin, reads), Pacing(origin))
+        return self._mine.setdefault((origin, reads), pacing)
 
 
 def open_source(
@@ -116,6 +148,7 @@ def open_source(
     *,
     latency: Latency | None = None,
     namenodes: NameNodes | None = None,
+    stores: Stores | None = None,
 ) -> Source:
     """The Source that a URL names; nothing is contacted yet. Raises UsageError.
 
@@ -124,7 +157,7 @@ def open_source(
     """
     scheme = _scheme(url)
     _check_preserve(url, scheme, settings)
-    if scheme in ("webhdfs", "swebhdfs"):
+    if scheme in ("webhdfs", "swebhdfs") or _located(scheme, settings):
         source = _webhdfs(url, scheme, settings, latency, namenodes)
     elif scheme == "file":
         from asynccopy.storage.local.source import LocalSource
@@ -133,11 +166,25 @@ def open_source(
     elif scheme == "s3":
         from asynccopy.storage.s3.source import S3Source
 
-        source = S3Source(url, settings=_s3_settings(settings), latency=latency)
+        environ, pacing = _environ(url), Pacing if stores is None else stores.reading
+        source = S3Source(
+            url,
+            settings=_s3_settings(url, settings, environ),
+            credentials=_s3_chain(environ),
+            latency=latency,
+            pacing=pacing,
+        )
     elif scheme == "oss":
         from asynccopy.storage.oss.source import OssSource
 
-        source = OssSource(url, settings=_oss_settings(settings), latency=latency)
+        environ, pacing = _environ(url), Pacing if stores is None else stores.reading
+        source = OssSource(
+            url,
+            settings=_oss_settings(settings, environ),
+            credentials=_oss_chain(environ),
+            latency=latency,
+            pacing=pacing,
+        )
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
@@ -145,7 +192,12 @@ def open_source(
 
 
 def open_destination(
-    url: str, settings: Settings, *, latency: Latency | None = None, namenodes: NameNodes | None = None
+    url: str,
+    settings: Settings,
+    *,
+    latency: Latency | None = None,
+    namenodes: NameNodes | None = None,
+    stores: Stores | None = None,
 ) -> Destination:
     """The Destination that a URL names; nothing is contacted yet. ``latency`` is told of requests to a store.
 
@@ -154,14 +206,16 @@ def open_destination(
     scheme = _scheme(url)
     _check_preserve(url, scheme, settings)
     if scheme == "s3":
-        return _s3(url, settings, latency)
+        return _s3(url, settings, latency, stores)
     if scheme == "oss":
-        return _oss(url, settings, latency)
+        return _oss(url, settings, latency, stores)
+    if settings.objects.storage_class is not None:
+        raise UsageError(f"{url}: only s3:// and oss:// have storage classes", hint="leave out --storage-class")
     if scheme == "file":
         from asynccopy.storage.local.destination import LocalDestination
 
         return LocalDestination(url)
-    if scheme in ("webhdfs", "swebhdfs"):
+    if scheme in ("webhdfs", "swebhdfs") or _located(scheme, settings):
         return _webhdfs_destination(url, scheme, settings, latency, namenodes)
     raise _unknown(url, scheme)
 
@@ -169,6 +223,11 @@ def open_destination(
 def _scheme(url: str) -> str:
     match = _SCHEME.match(url)
     return match[1].lower() if match else "file"
+
+
+def _located(scheme: str, settings: Settings) -> bool:
+    """Whether it is ``hdfs://``, and the Hadoop configuration has told where that is (``config.nameservices``)."""
+    return scheme == "hdfs" and bool(settings.cluster.servers)
 
 
 def _check_preserve(url: str, scheme: str, settings: Settings) -> None:
@@ -182,7 +241,7 @@ def _check_preserve(url: str, scheme: str, settings: Settings) -> None:
 def _unknown(url: str, scheme: str) -> UsageError:
     if scheme == "hdfs":
         return UsageError(
-            f"{url}: hdfs:// is not known", hint="use the NameNode's HTTP address: webhdfs://namenode:9870/path"
+            f"{url}: no address of its NameNodes", hint="set HADOOP_CONF_DIR, or write webhdfs://namenode:9870/path"
         )
     return UsageError(f"{url}: unknown scheme {scheme}://", hint=f"known are {_KNOWN}")
 
@@ -190,7 +249,7 @@ def _unknown(url: str, scheme: str) -> UsageError:
 def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None) -> Source:
     from asynccopy.storage.webhdfs.source import WebHdfsSource
 
-    base, root = _namenode(url, scheme)
+    base, root = _namenode(url, scheme, settings.cluster)
     return WebHdfsSource(_webhdfs_client(base, settings, latency, namenodes), base, root)
 
 
@@ -199,11 +258,13 @@ def _webhdfs_client(
 ) -> WebHdfsClient:
     from asynccopy.storage.webhdfs.client import WebHdfsClient
 
+    given = settings.cluster
     shared = namenodes or NameNodes()
     nameservice = _nameservice(base, settings)
     who = shared.identity(base, settings, nameservice)
+    tls = _tls(given.ca_file, given.client_certificate, given.client_key)
+    client = WebHdfsClient(nameservice, who, connections=_connections(settings), tls=tls, redirects=given.redirects)
     who.join()
-    client = WebHdfsClient(nameservice, who, connections=_connections(settings))
     client.latency = latency
     if namenodes is not None:
         namenodes.join(client)
@@ -216,12 +277,21 @@ def _nameservice(base: str, settings: Settings) -> Nameservice:
     return Nameservice(servers(settings.cluster.servers or (base,)))
 
 
+def _tls(ca_file: str | None, certificate: str | None = None, key: str | None = None) -> SSLContext | None:
+    """None for what is usual, which is made with the first connection that needs it."""
+    if ca_file is None and certificate is None:
+        return None
+    from asynccopy.storage.tls import context
+
+    return context(ca_file, certificate, key)
+
+
 def _webhdfs_destination(
     url: str, scheme: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None
 ) -> Destination:
     from asynccopy.storage.webhdfs.destination import WebHdfsDestination
 
-    base, root = _namenode(url, scheme)
+    base, root = _namenode(url, scheme, settings.cluster)
     if "," in root:  # CONCAT, which joins parts, has no way to write one
         raise UsageError(f"{url}: no comma in an HDFS destination", hint="choose another directory")
     return WebHdfsDestination(
@@ -233,8 +303,12 @@ def _webhdfs_destination(
     )
 
 
-def _namenode(url: str, scheme: str) -> tuple[str, str]:
-    """The URL of the NameNode, and the absolute path on it, "" for ``/``. Raises UsageError."""
+def _namenode(url: str, scheme: str, cluster: Cluster) -> tuple[str, str]:
+    """The cluster as URLs name it, and the absolute path on it, "" for ``/``. Raises UsageError.
+
+    That is the NameNode's URL; a gateway's with the path before all HDFS paths; or ``hdfs://`` and a name that the
+    Hadoop configuration gave to the cluster.
+    """
     # Not urlsplit: an HDFS path may hold ? and #, and it is written as it is, as in `hdfs dfs`.
     authority, _, path = url[len(scheme) + 3 :].partition("/")
     if "@" in authority:
@@ -246,28 +320,71 @@ def _namenode(url: str, scheme: str) -> tuple[str, str]:
     port = int(match["port"] or (9871 if secure else 9870))
     if not 0 < port < 65536:
         raise UsageError(f"{url}: port {port} does not exist")
+    host = f"[{match['six']}]" if match["six"] else match["host"]
+    base = f"hdfs://{authority}" if scheme == "hdfs" else f"{scheme}://{host}:{port}"
+    for server in cluster.servers:
+        if server.count("/") > 2 and f"{url}/".startswith(f"{server}/"):
+            base, path = server, url[len(server) :]
     components = [component for component in path.split("/") if component]
     if "." in components or ".." in components:
         raise UsageError(f"{url}: . and .. are no HDFS names")
-    root = "/" + "/".join(components) if components else ""
-    host = f"[{match['six']}]" if match["six"] else match["host"]
-    return f"{scheme}://{host}:{port}", root
+    return base, "/" + "/".join(components) if components else ""
 
 
 def _connections(settings: Settings) -> int:
     return max(16, 2 * settings.concurrency)
 
 
-def _s3(url: str, settings: Settings, latency: Latency | None) -> Destination:
+def _s3(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
     from asynccopy.storage.s3.destination import S3Destination
 
-    return S3Destination(url, settings=_s3_settings(settings), capabilities=settings.capabilities, latency=latency)
+    environ, pacing = _environ(url), Pacing if stores is None else stores.writing
+    return S3Destination(
+        url,
+        settings=_s3_settings(url, settings, environ),
+        credentials=_s3_chain(environ),
+        objects=_objects(url, "s3", settings),
+        capabilities=settings.capabilities,
+        latency=latency,
+        pacing=pacing,
+    )
 
 
-def _s3_settings(settings: Settings) -> S3Settings:
+def _environ(url: str) -> Mapping[str, str]:
+    """The environment, and what Hadoop's configuration adds for a store."""
+    conf = hadoop_configuration()
+    if conf is None:
+        return os.environ
+    variables = s3_variables if _scheme(url) == "s3" else oss_variables
+    return variables(conf, _bucket(url), os.environ, _warn) | os.environ
+
+
+def _warn(told: str) -> None:
+    log.warning("hadoop_credentials", reason=told)
+
+
+def _bucket(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0]
+
+
+def _s3_chain(environ: Mapping[str, str]) -> S3Chain:
+    from asynccopy.storage.s3.credentials import CredentialChain
+
+    return CredentialChain(environ)
+
+
+def _oss_chain(environ: Mapping[str, str]) -> OssChain:
+    from asynccopy.storage.oss.credentials import CredentialChain
+
+    return CredentialChain(environ)
+
+
+def _s3_settings(url: str, settings: Settings, environ: Mapping[str, str]) -> S3Settings:
     from asynccopy.storage.s3.settings import S3Settings
 
-    addressing = settings.s3_addressing or "auto"
+    conf = hadoop_configuration()
+    hadoops = None if conf is None else s3_addressing(conf, _bucket(url))
+    addressing = settings.s3_addressing or hadoops or "auto"
     if addressing not in ("auto", "path", "virtual"):
         raise UsageError(f"addressing {addressing!r}: must be auto, path or virtual")
     return S3Settings.from_environment(
@@ -276,29 +393,41 @@ def _s3_settings(settings: Settings) -> S3Settings:
         addressing=addressing,  # type: ignore[arg-type]  # checked above
         sign_payload=settings.sign_payload,
         connections=_connections(settings),
+        environ=environ,
     )
 
 
-def _oss(url: str, settings: Settings, latency: Latency | None) -> Destination:
+def _oss(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
     from asynccopy.storage.oss.destination import OssDestination
 
-    return OssDestination(url, settings=_oss_settings(settings), capabilities=settings.capabilities, latency=latency)
+    environ, pacing = _environ(url), Pacing if stores is None else stores.writing
+    return OssDestination(
+        url,
+        settings=_oss_settings(settings, environ),
+        credentials=_oss_chain(environ),
+        objects=_objects(url, "oss", settings),
+        capabilities=settings.capabilities,
+        latency=latency,
+        pacing=pacing,
+    )
 
 
-def _oss_settings(settings: Settings) -> OssSettings:
-    from asynccopy.storage.oss.settings import ObjectOptions, OssSettings
+def _oss_settings(settings: Settings, environ: Mapping[str, str]) -> OssSettings:
+    from asynccopy.storage.oss.settings import OssSettings
 
     return OssSettings.from_environment(
         endpoint=settings.oss_endpoint,
         region=settings.oss_region,
         custom_domain=settings.oss_custom_domain,
-        objects=ObjectOptions(
-            storage_class=settings.oss_storage_class,
-            encryption=settings.oss_encryption,
-            kms_key=settings.oss_kms_key,
-            forbid_overwrite=settings.oss_forbid_overwrite,
-            tags=settings.oss_tags,
-            metadata=settings.oss_metadata,
-        ),
         connections=_connections(settings),
+        environ=environ,
     )
+
+
+def _objects(url: str, store: Store, settings: Settings) -> ObjectOptions:
+    """Raises UsageError for what this kind of store does not take."""
+    try:
+        settings.objects.check(store)
+    except ValueError as error:
+        raise UsageError(f"{url}: {error}") from error
+    return settings.objects

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from asynccopy.errors import AsyncCopyError, Transient
+from asynccopy.errors import AsyncCopyError, Throttled, Transient
 from asynccopy.model import (
     ByteRange,
     Change,
@@ -59,7 +59,15 @@ class Trouble:
         self._since = 0.0
 
     async def wait(self, error: AsyncCopyError) -> None:
-        """Sleep until the next try, or raise the error when it is time to give up."""
+        """Sleep until the next try, or raise the error when it is time to give up.
+
+        A store that throttles takes nothing off attempts and patience: the file is well, and will have its turn.
+        """
+        if isinstance(error, Throttled):
+            pause = self._policy.pause(error)
+            self._noticed(error, pause)
+            await asyncio.sleep(pause)
+            return
         now = asyncio.get_running_loop().time()
         if self._attempt == 0:
             self._since = now
@@ -237,6 +245,9 @@ class RetryingDestination(_Retrying):
 
     async def check(self) -> Capabilities:
         return await self._destination.check()
+
+    def check_key(self, key: str) -> None:
+        self._destination.check_key(key)
 
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None

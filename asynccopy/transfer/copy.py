@@ -14,17 +14,27 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from asynccopy.errors import (
+    AlreadyThere,
     AsyncCopyError,
     ChecksumMismatch,
     FileError,
     Interrupted,
-    NameRefused,
     UploadGone,
     root_cause,
 )
-from asynccopy.model import ByteRange, Evidence, FileStatus, OpenUpload, Part, PartReceipt
+from asynccopy.model import (
+    ByteRange,
+    Evidence,
+    FileStatus,
+    ObjectMeta,
+    OpenUpload,
+    Part,
+    PartReceipt,
+    etag_with_crc64,
+)
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.budget import Budget
+from asynccopy.storage.crc import crc64
 from asynccopy.storage.interface import Destination, Reader, Source
 from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
@@ -105,7 +115,7 @@ class Copier:
         before all parts were sent), and what the sides raise.
         """
         key = self._destination.prefix + status.path
-        self._check_name(key)
+        self._destination.check_key(key)
         for start in range(1, FRESH_STARTS + 1):
             try:
                 if (evidence := await self._in_store.copy(status, key, log)) is not None:
@@ -127,14 +137,6 @@ class Copier:
                 raise
         raise AssertionError("the last start returns or raises")
 
-    def _check_name(self, key: str) -> None:
-        try:
-            size = len(key.encode())
-        except UnicodeEncodeError:
-            raise NameRefused(f"{key!r}: not valid Unicode") from None
-        if size > self._destination.limits.max_key:
-            raise NameRefused(f"{key}: the key has {size} bytes, the store takes {self._destination.limits.max_key}")
-
     # --- small files ---------------------------------------------------------------------------------------------
 
     async def _small(self, status: FileStatus, key: str) -> Evidence:
@@ -152,12 +154,22 @@ class Copier:
             crc = digests.crc32c
             receipt = PartReceipt(1, 0, status.length, "", crc, digests.blocks())
             source = await self._prover.prove_source(status, [receipt], layout)
-            meta = await self._destination.put(key, body, crc, status)
+            meta = await self._put(key, body, receipt, status)
             if fits:  # on any other way out the connection may still hold it
                 self._spare.append(buffer)
         finally:
             self._budget.give()
         return await self._prover.prove_object(meta, status.length, crc, source)
+
+    async def _put(self, key: str, body: memoryview, receipt: PartReceipt, status: FileStatus) -> ObjectMeta:
+        """Where what is there must stay, it may be this very object: the reply to an earlier try may be lost."""
+        try:
+            return await self._destination.put(key, body, receipt.crc32c, status)
+        except AlreadyThere:
+            sent = replace(receipt, etag=etag_with_crc64("", crc64(body)))
+            if (found := await self._prover.found(key, [sent])) is None:
+                raise
+            return found
 
     async def _read(self, status: FileStatus, body: memoryview) -> None:
         reader = await self._source.open(status.path, ByteRange(0, status.length))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from asynccopy.errors import (
+    AlreadyThere,
     AsyncCopyError,
     Interrupted,
     NotFound,
@@ -86,6 +87,8 @@ class InStore:
                 self._does = True
                 return evidence
             self._tell(f"{key}: the store tells nothing of the copy that could be compared")
+        except AlreadyThere:
+            pass  # reading the file will tell whether it is these very bytes
         except REFUSALS as error:
             self._tell(str(error))
         except NotFound as error:

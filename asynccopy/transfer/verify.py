@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from asynccopy.errors import AsyncCopyError, ChecksumMismatch, Refused, SourceChanged, Transient, UploadGone
+from asynccopy.errors import (
+    AlreadyThere,
+    AsyncCopyError,
+    ChecksumMismatch,
+    Refused,
+    SourceChanged,
+    Transient,
+    UploadGone,
+)
 from asynccopy.model import ByteRange, Evidence, FileChecksum, FileStatus, ObjectMeta, PartReceipt, etag_with_crc64
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.crc import crc64, joined_crc64
@@ -16,6 +24,8 @@ from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.crc import crc32c
 from asynccopy.transfer.digests import CRC64, Layout, PartDigests, file_checksum, joined_crc32c
 
+_WHOLE = ("CRC32C", "CRC64")
+"""Checksums of a file's bytes in a row, whatever blocks they lie in."""
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 """An ETag that is one, of an object that was put at once."""
 
@@ -58,8 +68,11 @@ class Prover:
 
     # --- source --------------------------------------------------------------------------------------------------
 
-    async def prove_source(self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None) -> str:
-        """The source's checksum of the file that was read, "" where it has none or none is wanted.
+    async def prove_source(
+        self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None
+    ) -> str | None:
+        """The source's checksum of the file that was read, "" where it has none or none is wanted, None where it is of
+        something else than the bytes that are read (an erasure-coded or encrypted file).
 
         The checksum, asked for after the last byte was read, is of what the file holds then. Of a file that one
         range brought, it proves that nothing was replaced, appended or cut meanwhile, and the version need not be
@@ -80,16 +93,24 @@ class Prover:
             raise SourceChanged(f"{status.path}: changed while it was being copied")
         if theirs is None:
             return ""
-        if not proven and not await self._equal_otherwise(status, receipts, layout, theirs):
+        lengths = () if proven else await self._block_lengths(status, theirs)
+        if lengths is None:
+            return None
+        if not proven and not await self._equal_otherwise(status, receipts, layout, theirs, lengths):
             raise ChecksumMismatch(
                 f"{status.path}: the bytes read do not have the checksum that the source keeps ({theirs})"
             )
         return str(theirs)
 
     async def _equal_otherwise(
-        self, status: FileStatus, receipts: Sequence[PartReceipt], layout: Layout | None, theirs: FileChecksum
+        self,
+        status: FileStatus,
+        receipts: Sequence[PartReceipt],
+        layout: Layout | None,
+        theirs: FileChecksum,
+        lengths: Sequence[int],
     ) -> bool:
-        actual = await self._actual_layout(status, layout, theirs)
+        actual = self._actual_layout(status, layout, theirs, lengths)
         if actual == layout and (actual != CRC64 or all(receipt.blocks for receipt in receipts)):
             return False
         # The same bytes have another checksum when HDFS cuts them differently, and no CRC-64 was computed before the
@@ -98,11 +119,17 @@ class Prover:
         same = file_checksum([again], status.length, actual).value == theirs.value
         return same and again.crc32c == joined_crc32c(receipts)
 
-    async def _actual_layout(self, status: FileStatus, layout: Layout | None, theirs: FileChecksum) -> Layout | None:
+    async def _block_lengths(self, status: FileStatus, theirs: FileChecksum) -> Sequence[int] | None:
+        """Of the blocks that a checksum is made of; () of a checksum that knows none."""
+        return () if theirs.algorithm in _WHOLE else await self._source.block_lengths(status.path)
+
+    def _actual_layout(
+        self, status: FileStatus, layout: Layout | None, theirs: FileChecksum, lengths: Sequence[int]
+    ) -> Layout | None:
         """What the checksum is really made of: a CRC, or as HDFS cuts the file: chunk size and polynomial by its
         answer, blocks as they are (CONCAT makes unequal ones).
         """
-        if theirs.algorithm in ("CRC32C", "CRC64"):
+        if theirs.algorithm in _WHOLE:
             self._whole = CRC64 if theirs.algorithm == "CRC64" else None
             return self._whole
         actual = None if layout is None else layout.of(theirs)
@@ -112,8 +139,7 @@ class Prover:
                 hint="copy such files with --verify size",
             )
         self._chunking = (actual.bytes_per_crc, actual.crc)
-        lengths = await self._source.block_lengths(status.path)
-        if lengths is not None and any(length != actual.block_size for length in lengths[:-1]):
+        if any(length != actual.block_size for length in lengths[:-1]):
             actual = actual.with_blocks(lengths)
         return actual
 
@@ -197,22 +223,27 @@ class Prover:
                 # A store may answer a repeated completion with whatever checksum the request carries (s3proxy does).
                 return (await self._destination.head(key) or meta) if again else meta
             except AsyncCopyError as error:
-                if not error.retryable and not isinstance(error, UploadGone):
+                if not error.retryable and not isinstance(error, UploadGone | AlreadyThere):
                     raise
-                size = sum(part.size for part in parts)
-                found = await self._destination.head(key)
                 settled = isinstance(error, UploadGone) or not self._preserving
-                if settled and found is not None and found.size == size and await self._holds(found, parts):
+                if settled and (found := await self.found(key, parts)) is not None:
                     # It may be an older object of the same bytes, and the upload still be there.
                     await self._destination.abort_upload(key, upload_id)
                     return found
-                if isinstance(error, UploadGone | ChecksumMismatch):
+                if isinstance(error, UploadGone | AlreadyThere | ChecksumMismatch):
                     raise
                 again = True
                 await trouble.wait(error)
 
+    async def found(self, key: str, parts: Sequence[PartReceipt]) -> ObjectMeta | None:
+        """The object that is there, None unless it is made of exactly these parts."""
+        held = await self._destination.head(key)
+        if held is None or held.size != sum(part.size for part in parts) or not await self._holds(held, parts):
+            return None
+        return held
+
     async def prove_object(
-        self, meta: ObjectMeta, size: int, crc: int, source: str, *, parts: Sequence[PartReceipt] = ()
+        self, meta: ObjectMeta, size: int, crc: int, source: str | None, *, parts: Sequence[PartReceipt] = ()
     ) -> Evidence:
         """The evidence that the object has our bytes. An object that has others is removed: ChecksumMismatch.
 
@@ -225,19 +256,20 @@ class Prover:
             await self._refuse(meta.key, f"has {meta.size} bytes instead of {size}")
         if self._verify == "size":
             return Evidence("size", etag=meta.etag)
+        stream, source = ("stream" if source is None else ""), source or ""
         if meta.file_checksum is not None and str(meta.file_checksum) == source:
             return Evidence("checksum", source, source, meta.etag)
         if meta.crc64 is not None:
             if parts and not await self._holds(meta, parts):
                 await self._refuse(meta.key, "does not have the bytes that were sent")
-            return Evidence("checksum", source, meta.checksum, meta.etag)
+            return Evidence(stream or "checksum", source, meta.checksum, meta.etag)
         method = "checksum"
         if meta.crc32c is None and (parts or self._capabilities.checksum != "MD5"):
             method = "read-back"
         found = await self._object_crc(meta) if method == "read-back" or meta.crc32c is not None else crc
         if found != crc:
             await self._refuse(meta.key, "does not have the bytes that were sent")
-        return Evidence(method, source, f"CRC32C:{crc:08x}", meta.etag)
+        return Evidence(stream or method, source, f"CRC32C:{crc:08x}", meta.etag)
 
     async def _holds(self, meta: ObjectMeta, parts: Sequence[PartReceipt]) -> bool:
         """Whether an object is made of exactly these parts, ascending."""

@@ -13,17 +13,20 @@ from tests.bench import concurrency, digests, memory, real, stubs, watching
 from tests.bench.journal import growth, journal, packed
 from tests.bench.measure import BenchFailed, own_peak_rss
 from tests.bench.report import Section, describe, megabytes, write
+from tests.bench.throttle import throttle
 
 SCENARIOS = ("small", "big", "stub-small", "stub-big", "steering", "workers", "memory", "journal", "digests", "watch")
 LONG = ("endurance", "growth")
 """A million files, ten million rows: only where they are asked for."""
+PATIENT = ("throttle",)
+"""Minutes of waiting for a store: only where it is asked for."""
 STUBBED = {"stub-small", "stub-big", "steering", "workers", "memory", "endurance"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when every promise is kept, 1 when one is missed or something failed, 2 when nothing could be run."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    names = f"of {', '.join(SCENARIOS)} (default: all of these), {', '.join(LONG)}"
+    names = f"of {', '.join(SCENARIOS)} (default: all of these), {', '.join((*LONG, *PATIENT))}"
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=names)
     parser.add_argument(
         "--rounds", type=int, default=5, help="of all but memory, journal and watch; medians (default: 5)"
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
     options = parser.parse_args(argv)
     wanted = options.scenarios or [*SCENARIOS, *(LONG if options.million else ())]
-    if unknown := set(wanted) - {*SCENARIOS, *LONG}:
+    if unknown := set(wanted) - {*SCENARIOS, *LONG, *PATIENT}:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if options.rounds < 1 or options.scale <= 0:
         parser.error("--rounds and --scale must be positive")
@@ -86,6 +89,8 @@ def _measure(wanted: Sequence[str], rounds: int, scale: float, *, million: bool)
         sections.append(digests.cost(scale))
     if "watch" in wanted:
         sections.append(watching.watch(scale, million=million))
+    if "throttle" in wanted:
+        sections += throttle(scale)
     return sections
 
 

@@ -32,7 +32,7 @@ from tests.program import Program
 from tests.servers import require
 from tests.suites.destination import crc32c
 
-FILES = int(os.environ.get("ASYNCCOPY_PRESERVED_FILES", "300"))
+FILES = int(os.environ.get("ASYNCCOPY_PRESERVED_FILES", "150"))
 OWNERS = (("etl", "hadoop"), ("hive", "warehouse"), ("alice", "users"), ("svc-copy$", "users"))
 FILE_MODES = (0o644, 0o640, 0o600, 0o444, 0o400, 0o755, 0o777, 0)
 DIRECTORY_MODES = (0o755, 0o750, 0o700, 0o1777, 0o500)
@@ -69,11 +69,11 @@ class Wish(NamedTuple):
 
 
 def wishes(number: int) -> list[Wish]:
-    """Every hundredth is longer than a small file, so that it comes in parts that are joined."""
+    """Every fiftieth is longer than a small file, so that it comes in parts that are joined."""
     dice = Random(number)
     found = []
     for n in range(number):
-        size = dice.choice(SIZES) if n % 100 else 2 * MIB + dice.randrange(MIB)
+        size = dice.choice(SIZES) if n % 50 else 2 * MIB + dice.randrange(MIB)
         written = dice.randrange(1_000_000_000_000, 1_600_000_000_000)
         options: dict[str, object] = {
             "blocksize": dice.choice(BLOCKS),
@@ -156,14 +156,20 @@ def evidence(program: Program, journal: Path) -> Counter[str]:
     return Counter(row["method"] for row in rows if not row["path"].endswith("/") and row["length"])
 
 
-@pytest.mark.parametrize(("number", "processes"), [(FILES, 1), (60, 2)])
+@pytest.mark.parametrize(
+    ("number", "processes", "part_size"),
+    [
+        (FILES, 1, 2),
+        (101, 2, 1),  # MiB: some blocks are larger than the parts
+    ],
+)
 def test_all_attributes_arrive(
-    hdfs: Hdfs, root: str, program: Program, tmp_path: Path, number: int, processes: int
+    hdfs: Hdfs, root: str, program: Program, tmp_path: Path, number: int, processes: int, part_size: int
 ) -> None:
     write(hdfs, f"{root}/x", wishes(number))
     before = tree(hdfs, f"{root}/x")  # reading moves access times
     journal = tmp_path / "the.journal"
-    arguments = (f"{hdfs.url}{root}/x", f"{hdfs.url}{root}/y", "--preserve", "all", "--part-size", "1MiB")
+    arguments = (f"{hdfs.url}{root}/x", f"{hdfs.url}{root}/y", "--preserve", "all", "--part-size", f"{part_size}MiB")
     more = ("--processes", str(processes), "--journal", str(journal))
     timeout = 110 + number / 5
     ended = program.copy(*arguments, *more, timeout=timeout)
@@ -171,7 +177,9 @@ def test_all_attributes_arrive(
     after = tree(hdfs, f"{root}/y")
     files = [path for path, status in before.items() if status["type"] == "FILE"]
     # A block larger than a part is not filled by it: such a file was read back, and that was an access.
-    unaligned = {path for path in files if before[path]["length"] > MIB and before[path]["blockSize"] > MIB}
+    least = part_size * MIB
+    unaligned = {path for path in files if before[path]["length"] > least and before[path]["blockSize"] > least}
+    assert bool(unaligned) == (part_size == 1)
     here, there = attributes(before), attributes(after)
     for path in unaligned:
         here[path] = there[path] = ()

@@ -172,7 +172,7 @@ def test_a_secure_cluster_is_copied(
             secure.realm.kinit("alice", cache)
             environment = {"KRB5CCNAME": f"FILE:{cache}"}
         case "endpoint":
-            source, config = f"dc:{root}", endpoint(secure, program, keytab=secure.keytab("alice"))
+            source, config = f"dc:{root}", endpoint(secure, program, principal="alice", keytab=secure.keytab("alice"))
             options = (*options, *config)
         case "mutual":
             keys = {"principal": "alice", "keytab": secure.keytab("alice"), "mutual": True}
@@ -230,7 +230,7 @@ def test_a_proxy_user_acts_for_others(secure: Secure, program: Program, bucket: 
     with secure.client() as client:
         client.put("/home/bob/his", b"bob's")
     for doas, code in (("bob", 0), ("alice", 3)):
-        config = endpoint(secure, program, keytab=secure.keytab("proxy"), doas=doas)
+        config = endpoint(secure, program, principal="proxy", keytab=secure.keytab("proxy"), doas=doas)
         ended = program.copy(f"dc:/home/{doas}", f"s3://{bucket}/{doas}", *config)
         assert ended.code == code, ended.err
     assert "User: proxy is not allowed to impersonate alice" in ended.err
@@ -246,7 +246,7 @@ def test_two_endpoints_are_two_people(secure: Secure, program: Program) -> None:
     text = "".join(
         f'[endpoints.{name}]\ntype = "webhdfs"\nurl = "{secure.url}"\n{line}\n'
         for name, line in (
-            ("hers", f'keytab = "{secure.keytab("alice")}"'),
+            ("hers", f'principal = "alice"\nkeytab = "{secure.keytab("alice")}"'),
             ("his", f'ccache = "FILE:{program.folder}/bob.cache"'),
         )
     )
@@ -285,10 +285,10 @@ def test_errors_say_what_to_do(secure: Secure, root: str, program: Program, buck
 
     refused("No Kerberos credentials available", "run kinit")
     refused("holds no key of bob", "klist -kt", principal="bob", keytab=secure.keytab("alice"))
-    refused("No such file", "check `keytab`", keytab="/nonexistent/k")
+    refused("No such file", "check `keytab`", principal="alice", keytab="/nonexistent/k")
     outdated = mine.keytab("carol")
     mine.change_key("carol")
-    refused("Preauthentication failed", "klist -kt", keytab=str(outdated))
+    refused("Preauthentication failed", "klist -kt", principal="carol", keytab=str(outdated))
     mine.kinit("bob", cache, "-l", "2s")
     time.sleep(2.5)
     refused("expired", "run kinit", ccache=f"FILE:{cache}")
@@ -299,7 +299,7 @@ def test_errors_say_what_to_do(secure: Secure, root: str, program: Program, buck
     refused("neither a Hadoop token file", code=2, token_file=__file__)
     refused("delegation token", "not valid", environment={"ASYNCCOPY_DELEGATION_TOKEN": stale(secure, program)})
     secure.realm.server.kill()
-    refused("Cannot contact any KDC", "check the KDC", keytab=secure.keytab("alice"))
+    refused("Cannot contact any KDC", "check the KDC", principal="alice", keytab=secure.keytab("alice"))
 
 
 def skewed(cache: bytes, seconds: int) -> bytes:
@@ -312,7 +312,9 @@ def skewed(cache: bytes, seconds: int) -> bytes:
 
 def stale(secure: Secure, program: Program) -> str:
     """A token that was cancelled: what a run has left behind in the NameNode's request log."""
-    program.copy("dc:/", "/tmp", "--dry-run", *endpoint(secure, program, keytab=secure.keytab("alice")))
+    program.copy(
+        "dc:/", "/tmp", "--dry-run", *endpoint(secure, program, principal="alice", keytab=secure.keytab("alice"))
+    )
     return min(used(secure.log()))
 
 
@@ -324,7 +326,7 @@ def test_a_daemon_has_one_token_and_gives_it_back(
 ) -> None:
     for name in ("one", "two"):
         secure.plant(f"{root}/{name}", 5)
-    endpoint(secure, program, keytab=secure.keytab("alice"))
+    endpoint(secure, program, principal="alice", keytab=secure.keytab("alice"))
     mirrors = (program.folder / "c.toml").read_text() + "".join(
         f'[mirrors.{name}]\nsource = "dc:{root}/{name}"\ndestination = "s3://{bucket}/{name}"\n'
         'interval = "1s"\nsettle = "0s"\n'
@@ -383,7 +385,7 @@ def test_a_token_that_is_cancelled_under_a_copy_is_replaced(
     root = f"{root}-{processes}"
     files = secure.plant(root, 200, 32_768)
     before = secure.log()
-    config = endpoint(secure, program, keytab=secure.keytab("alice"))
+    config = endpoint(secure, program, principal="alice", keytab=secure.keytab("alice"))
     options = ("-v", "--processes", processes, "--bandwidth", "400KiB/s", *config)
     running = program.start_copy(f"dc:{root}", f"s3://{bucket}", *options)
     eventually(lambda: used(secure.log()[len(before) :]))
@@ -411,7 +413,7 @@ def test_tokens_and_tickets_end_and_the_kdc_goes_away(
     print(f"{count} files written in {time.monotonic() - started:.0f} s")
     before, started = secure.log(), time.monotonic()
     rate = f"{count * 4 / (LONG - outage / 3):.0f}KiB/s"
-    config = endpoint(secure, program, keytab=secure.keytab("alice"))
+    config = endpoint(secure, program, principal="alice", keytab=secure.keytab("alice"))
     running = program.start_copy(f"dc:{root}", f"s3://{bucket}", "-v", "--processes", "2", "--bandwidth", rate, *config)
     eventually(lambda: not running.runs or time.monotonic() - started > LONG / 3, LONG)
     assert running.runs, running.so_far()

@@ -101,9 +101,10 @@ async def test_each_hdfs_side_has_its_own_user(pairs: Pairs, hdfs: Hdfs) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("source", "destination", "deletions"),
     [("s3", "oss", "delete"), ("oss", "s3", "trash"), ("s3", "webhdfs", "delete"), ("s3", "s3", "keep")],
 )
 async def test_a_mirror_of_changing_objects(pairs: Pairs, source: str, destination: str, deletions: str) -> None:
-    await prove_a_mirror(pairs.program, pairs.side(source, "from"), pairs.side(destination, "to"), deletions, 12)
+    await prove_a_mirror(pairs.program, pairs.side(source, "from"), pairs.side(destination, "to"), deletions, 24)

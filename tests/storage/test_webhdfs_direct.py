@@ -20,8 +20,8 @@ from asynccopy.storage.registry import NameNodes, Settings, open_destination, op
 from asynccopy.storage.webhdfs import datanodes
 from asynccopy.storage.webhdfs.datanodes import DataNodes
 from asynccopy.storage.webhdfs.destination import WebHdfsDestination
-from asynccopy.storage.webhdfs.messages import Redirect
 from asynccopy.storage.webhdfs.politeness import LEAST
+from asynccopy.storage.webhdfs.redirects import Redirect
 from asynccopy.storage.webhdfs.source import WebHdfsSource
 
 FILES = {f"d/{n}": b"%d" % n * (n + 1) for n in range(64)}
@@ -90,6 +90,8 @@ async def test_a_datanode_that_fails_is_left_alone_and_the_namenode_asked() -> N
 async def test_every_request_to_the_namenode_is_timed_and_no_other() -> None:
     async with cluster() as (hdfs, source):
         assert isinstance(source, WebHdfsSource)
+        assert await read(source, "large", len(LARGE)) == LARGE  # the first redirect is proven by one more request
+        hdfs.counts.clear()
         seen: list[float] = []
         source._client.latency = seen.append
         hdfs.faults.append(Fault(Delay(0.2), op="OPEN"))

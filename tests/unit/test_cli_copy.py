@@ -101,6 +101,22 @@ def test_a_dry_run_prints_what_is_missing_and_writes_nothing(
     assert held(to)["a.txt"] == b"alpha"
 
 
+def test_a_dry_run_names_all_that_the_destination_cannot_hold(
+    source: Path, to: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / ".asynccopy").mkdir()
+    for number in range(30):
+        (source / f".asynccopy/{number:02}").touch()
+    for _ in range(2):  # also where a run before has listed them
+        capsys.readouterr()
+        assert main(["copy", str(source), str(to), "--dry-run"]) == 1
+        out, told = capsys.readouterr()
+        assert sorted(out.splitlines()) == ["a.txt", "sub/b.bin", "sub/deep/=c", "sub/e\\x1b[31m"]
+        refused = sorted(line.split(": ")[1] for line in told.splitlines())
+        assert refused == [f".asynccopy/{number:02}" for number in range(30)]
+        copied(source, to, "--include", ".asynccopy/*")
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [

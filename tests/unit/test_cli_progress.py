@@ -153,7 +153,7 @@ def test_the_summary_is_short_however_much_failed(capsys: pytest.CaptureFixture[
         progress.failed(f"f{number}\x1b", 1, PermissionDenied("no"))
     ended(progress).summarize()
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 22
     assert lines[1] == "  failed  f0\\x1b: PermissionDenied: no"
 
 
@@ -183,3 +183,15 @@ def test_a_result_file_needs_its_folder(tmp_path: Path) -> None:
 )
 def test_no_cell_is_a_formula(cell: str, becomes: str) -> None:
     assert guarded(cell) == becomes
+
+
+async def test_a_warning_comes_with_the_line_while_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(display, "_LINE_SECONDS", 0.02)
+    with shown(half_way(), lambda: "the store throttles\x1b, allowed now: 190 requests/s", quiet=False):
+        await asyncio.sleep(0.1)
+    assert "warning: the store throttles\\x1b, allowed now: 190 requests/s\n" in capsys.readouterr().err
+    with shown(half_way(), quiet=False):
+        await asyncio.sleep(0.1)
+    assert "warning" not in capsys.readouterr().err

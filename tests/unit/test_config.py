@@ -29,6 +29,7 @@ from asynccopy.config import (
     state_directory,
 )
 from asynccopy.config.cluster import Cluster
+from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import UsageError
 from asynccopy.timetable import Timetable
 from asynccopy.units import parse_cap, parse_limit
@@ -144,17 +145,21 @@ def test_places() -> None:
     )
     assert config.place("lake:/a/b") == (
         "s3://data-lake/a/b",
-        {"s3_endpoint": "https://s3.example:9000", "s3_region": "eu-central-1", "s3_addressing": "path"},
+        {
+            "s3_endpoint": "https://s3.example:9000",
+            "s3_region": "eu-central-1",
+            "s3_addressing": "path",
+            "objects": ObjectOptions(tags=(("origin", "dc1"),)),
+        },
     )
     assert config.place("archive:/a/b") == (
         "oss://data-archive/a/b",
         {
             "oss_endpoint": "https://oss-cn-hangzhou-internal.aliyuncs.com",
             "oss_region": "cn-hangzhou",
-            "oss_storage_class": "IA",
-            "oss_encryption": "KMS",
-            "oss_kms_key": "key-hzz0000000000",
-            "oss_tags": (("origin", "dc1"),),
+            "objects": ObjectOptions(
+                storage_class="IA", encryption="KMS", kms_key="key-hzz0000000000", tags=(("origin", "dc1"),)
+            ),
         },
     )
     for text in ("s3://bucket/a:/b", "file:/a", "/a/b:/c", "relative"):
@@ -179,10 +184,30 @@ def test_an_address_may_be_what_the_browser_shows(url: str, address: str) -> Non
         assert endpoint.location("/a") == f"{address}/a"
 
 
+@pytest.mark.parametrize(
+    "entry", ["dn1", "DN1.example.", "*.dn.example:9864", "10.1.2.3", "10.0.0.0/8", "2001:db8::/32", "[2001:db8::5]:80"]
+)
+def test_where_redirects_may_lead(entry: str) -> None:
+    settings = read(f'{HDFS}url = "http://nn"\nredirects = ["{entry}"]').endpoint("dc1").settings
+    assert settings == {"cluster": Cluster(servers=("webhdfs://nn",), redirects=(entry,))}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("", "*", "*.", "http://dn1", "user@dn1", "dn1:0", "dn1:65536", "dn1:x", "10.1.2.3/8", "10.1.2", "[::1"),
+        *("2852039166", "a b", "dn*.example", "10.0.0.0/33"),
+    ],
+)
+def test_where_no_redirect_can_lead(entry: str) -> None:
+    with pytest.raises(UsageError, match=r"\[endpoints.dc1\].*redirects"):
+        read(f'{HDFS}url = "http://nn"\nredirects = ["{entry}"]')
+
+
 def test_an_unknown_endpoint_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no \[endpoints.dc9\]") as caught:
         load(EXAMPLE).endpoint("dc9")
-    assert caught.value.hint.endswith("dc1, dc2, lake")
+    assert caught.value.hint.endswith("dc1, dc2, lake, secure")
 
 
 HDFS = '[endpoints.dc1]\ntype = "webhdfs"\n'
@@ -239,6 +264,8 @@ HOOK = '[webhooks.ops]\nurl = "https://hooks/T0/s3cr3t"\n'
         (mirror("bandwidth = ['08:00-09:00 = pause', '08:30-10:00 = pause']"), "overlap at mon 08:30"),
         (mirror("concurrency = 0"), "`concurrency`: Expected `int` >= 1"),
         (mirror("priority = 11"), "`priority`: Expected `int` <= 10"),
+        (mirror("preserve = ['acl']"), "`preserve[0]`: Invalid enum value 'acl'"),
+        (mirror("preserve = 'owner'"), "`preserve`"),
         (mirror("part_size = '64MB'"), "`part_size` must be whole MiB"),
         (mirror("part_size = 67108864"), "`part_size`: 67108864 has no unit"),
         (mirror("min_size = '5MiB'\nmax_size = '4MiB'"), "`min_size` is above `max_size`"),
@@ -269,7 +296,8 @@ def test_what_is_wrong_is_named_with_file_and_key(text: str, says: str) -> None:
 def test_hints_say_what_would_be_right() -> None:
     assert refused(mirror("intervall = '3s'")).hint == "is `interval` meant?"
     assert refused("[daemon]\nxyz = 1").hint.startswith("the keys here are: state, socket")
-    assert refused(mirror("order = 'x'")).hint == 'write one of "listing", "oldest", "newest", "smallest", "largest"'
+    orders = '"auto", "listing", "spread", "oldest", "newest", "smallest", "largest"'
+    assert refused(mirror("order = 'x'")).hint == f"write one of {orders}"
     assert refused(mirror("concurrency = 'x'")).hint == 'write "auto" or a number'
 
 

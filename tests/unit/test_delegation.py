@@ -182,7 +182,7 @@ async def test_a_worker_asks_its_parent(monkeypatch: pytest.MonkeyPatch) -> None
     now, asked, answer = 0.0, list[str](), "&delegation=a"
     monkeypatch.setattr("asynccopy.storage.webhdfs.auth.monotonic", lambda: now)
 
-    async def ask(refused: str) -> str:
+    async def ask(refused: str, host: str) -> str:
         asked.append(refused)
         return answer
 
@@ -202,7 +202,7 @@ async def test_a_worker_asks_its_parent(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_what_is_lent_is_the_same_as_what_is_used() -> None:
     namenodes = NameNodes()
     place = Place("webhdfs://nn:9870/a", Settings(cluster=Cluster(user="me", auth="simple")))
-    assert await namenodes.lend(place, "") == "&user.name=me"
+    assert await namenodes.lend(place, "", "") == "&user.name=me"
     mine = namenodes.identity(
         "webhdfs://nn:9870", Settings(cluster=Cluster(user="me", auth="simple"), concurrency=3), NN
     )

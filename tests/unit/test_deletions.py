@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Literal
+from unittest.mock import patch
 
 import pytest
 from fastcrc.crc32 import iscsi
 
 from asynccopy.errors import JournalFull, NameRefused, NotFound, PermissionDenied, ServerTrouble
 from asynccopy.journal import Journal
-from asynccopy.mirror.deletions import Deletions, Handling
+from asynccopy.mirror.deletions import PLACE, Deletions, Handling
 from asynccopy.model import Evidence, FileStatus
 from asynccopy.storage.memory import MemorySource
 from tests.unit.test_watch import FailingStore
@@ -87,6 +88,26 @@ async def test_trash_keeps_the_bytes_under_a_dated_prefix(journal: Journal) -> N
     (key,) = turn.left()
     assert key.startswith(".asynccopy-trash/20") and key.endswith("/p/d/f")
     assert turn.store.objects[key] == b"1"
+
+
+async def test_uploads_of_a_round_that_was_killed_are_aborted_and_no_others(journal: Journal) -> None:
+    """A large object goes into the trash by an upload of copied parts."""
+    turn = Round(journal, "trash")
+    await turn.gone("d/f")
+
+    async def killed(*_: object) -> None:
+        place = await journal.recall(PLACE)
+        assert place is not None
+        await turn.store.create_upload(f"{place}p/d/f")
+        raise JournalFull("as good as a kill")
+
+    foreign = {await turn.store.create_upload(key) for key in ("p/d/f", ".asynccopy-trash/2020-01-01/000000/p/d/f")}
+    with patch.object(turn.store, "copy", killed), pytest.raises(JournalFull):
+        await turn.run()
+    assert len(await turn.store.list_uploads("")) == 3
+    assert await turn.run() == 1
+    assert {upload_id for _, upload_id in await turn.store.list_uploads("")} == foreign
+    assert await journal.recall(PLACE) is None
 
 
 async def test_an_object_that_is_replaced_while_it_goes_into_the_trash_stays(journal: Journal) -> None:

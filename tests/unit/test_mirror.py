@@ -107,6 +107,31 @@ async def test_a_tree_is_copied_and_the_second_run_skips(job: Job) -> None:
     assert not job.sent
 
 
+async def test_what_the_destination_cannot_hold_has_failed_by_name_before_anything_is_copied(job: Job) -> None:
+    """By the name alone: nothing of it is read, and no request is made for it. Here all is in one page."""
+    job.destination.limits = UploadLimits(min_part=64 * 1024, max_key=20)
+    long = {f"{number}{'x' * 20}": b"1" for number in range(5)}
+    for path, body in long.items():
+        job.source.put(path, body)
+    job.source._page_size = 100
+    named: list[list[str]] = []
+
+    async def step(name: str, when: str, args: tuple[Any, ...]) -> None:
+        assert not args or args[0] not in long
+        if (name, when) == ("put", "before"):
+            named.append(sorted(failure.path for failure in await job.journal.failures(100)))
+
+    progress = await job.run(step)
+    assert job.destination.objects == TREE
+    assert (progress.copied_files, progress.failed_files) == (5, 5)
+    assert accounted(progress) == progress.listed_files == 10
+    assert named[0] == sorted(long)
+    totals = await job.journal.totals()
+    assert (totals.failed_files, totals.pending_files) == (5, 0)
+    progress = await job.run(step)
+    assert (progress.skipped_files, progress.failed_files) == (5, 5)
+
+
 async def test_only_what_changed_is_copied_again(job: Job) -> None:
     await job.run()
     job.sent.clear()

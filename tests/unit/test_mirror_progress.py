@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asynccopy.errors import ConnectionLost
+from asynccopy.errors import ConnectionLost, Throttled
 from asynccopy.mirror.progress import Progress
 
 TROUBLE = ConnectionLost("store:9000: connection lost")
@@ -33,3 +33,15 @@ def test_a_file_that_is_found_or_settled_is_progress(count: str) -> None:
     progress.retried(TROUBLE, 2.0)
     setattr(progress, count, 1)
     assert progress.hindrance == ""
+
+
+def test_a_store_that_throttles_is_told_and_is_no_trouble_of_any_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("asynccopy.mirror.progress.monotonic", lambda: now)
+    progress = Progress()
+    assert progress.throttled == ""
+    progress.retried(Throttled("s3://b: 503 SlowDown; allowed now: 190 requests/s"), 10.0)
+    assert progress.throttled.endswith("190 requests/s")
+    assert (progress.retries, progress.hindrance) == (0, "")
+    now += 31
+    assert progress.throttled == ""

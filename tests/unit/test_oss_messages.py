@@ -24,7 +24,7 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import PartReceipt, PartReply, etag_with_crc64
-from asynccopy.storage.documents import Completion, PreconditionFailed, read_page
+from asynccopy.storage.documents import Completion, PreconditionFailed, read_page, write_completion
 from asynccopy.storage.oss.destination import DIALECT
 from asynccopy.storage.oss.messages import (
     AlreadyThere,
@@ -32,7 +32,6 @@ from asynccopy.storage.oss.messages import (
     read_completion,
     read_crc64,
     refusal,
-    write_completion,
 )
 
 
@@ -179,3 +178,25 @@ def test_oss_encodes_the_token_of_the_next_page_too() -> None:
         <NextContinuationToken>a%3D%3D</NextContinuationToken>{entry}</ListBucketResult>""".encode()
     read = read_page(page, "s", DIALECT.decode, encoded_token=DIALECT.encoded_token)
     assert (read.objects[0].key, read.after) == ("a ++é", "a==")
+
+
+@pytest.mark.parametrize(
+    ("code", "crowded"),
+    [
+        ("ActiveRequestLimitExceeded", True),
+        ("DownloadTrafficRateLimitExceeded", True),
+        ("MetaOperationQpsLimitExceeded", False),
+        ("PartitionQpsLimitted", False),
+        ("QpsLimitExceeded", False),
+        ("TotalQpsLimitExceeded", False),
+        ("UploadTrafficRateLimitExceeded", True),
+    ],
+)
+def test_too_much_at_once_is_told_from_too_often(code: str, crowded: bool) -> None:
+    error = refusal(503, {"x-oss-qos-delay-time": "250"}, _error(code), "s")
+    assert isinstance(error, Throttled)
+    assert (error.crowded, error.delay) == (crowded, 0.25)
+
+
+def test_a_503_in_a_load_balancer_s_words_is_a_server_that_is_down() -> None:
+    assert isinstance(refusal(503, {}, b"<html><body>no server is available</body></html>", "s"), ServerTrouble)

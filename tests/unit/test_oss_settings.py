@@ -6,7 +6,7 @@ import pytest
 
 from asynccopy.errors import NameRefused, UsageError
 from asynccopy.storage.oss import OssDestination, OssSettings
-from asynccopy.storage.oss.settings import ObjectOptions, origin_of
+from asynccopy.storage.oss.settings import origin_of
 from asynccopy.storage.registry import Settings, open_destination
 
 
@@ -108,11 +108,3 @@ async def test_the_limits_are_those_of_oss() -> None:
     assert (limits.min_part, limits.max_part, limits.max_parts, limits.max_key) == (102_400, 5 << 30, 10_000, 1023)
     assert destination.url == "oss://bucket/p"
     await destination.aclose()
-
-
-def test_options_as_headers() -> None:
-    assert (ObjectOptions().kept, ObjectOptions().described, ObjectOptions().condition) == ([], [], [])
-    options = ObjectOptions("ColdArchive", "AES256", None, True, (("a", "b c"), ("d", "")), (("Mode", "rw-\r\nx: y"),))
-    assert options.kept == [("x-oss-storage-class", "ColdArchive"), ("x-oss-server-side-encryption", "AES256")]
-    assert options.described == [("x-oss-meta-mode", "rw-%0D%0Ax: y"), ("x-oss-tagging", "a=b%20c&d=")]
-    assert options.condition == [("x-oss-forbid-overwrite", "true")]

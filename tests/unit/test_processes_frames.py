@@ -36,7 +36,7 @@ from asynccopy.executors.frames import (
 from asynccopy.executors.inline import Order
 from asynccopy.executors.recipe import Recipe
 from asynccopy.executors.worker import Remote, RemoteLog
-from asynccopy.model import BlockDigest, Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
+from asynccopy.model import Attributes, BlockDigest, Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities
 from asynccopy.storage.registry import Place, Settings
@@ -48,7 +48,7 @@ CLASSES = [
     for _, kind in inspect.getmembers(errors, inspect.isclass)
     if issubclass(kind, AsyncCopyError) and kind is not AsyncCopyError
 ]
-STATUS = FileStatus("d/\u00e9", 5, 17, 3, False, 1 << 20)
+STATUS = FileStatus("d/\u00e9", 5, 17, 3, False, 1 << 20, Attributes("m\u00fcller", "users", 0o1750, 9, 3))
 
 
 @pytest.fixture

@@ -6,12 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asynccopy.errors import AsyncCopyError, ConnectionLost, NotFound, SourceChanged, Stalled, Unreachable, WrongServer
+from asynccopy.errors import (
+    AsyncCopyError,
+    ConnectionLost,
+    NotFound,
+    SourceChanged,
+    Stalled,
+    Throttled,
+    Unreachable,
+    WrongServer,
+)
 from asynccopy.model import ByteRange
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.memory import MemoryDestination, MemorySource
-from asynccopy.storage.retrying import RetryingDestination, RetryingSource
+from asynccopy.storage.retrying import RetryingDestination, RetryingSource, Trouble
 
 POLICY = RetryPolicy(first=0.0001, most=0.0002, patience=30)
 BODY = bytes(range(251)) * 40
@@ -143,3 +152,13 @@ async def test_check_part_and_completion_are_not_repeated_by_the_wrapper() -> No
         with pytest.raises(ConnectionLost):
             await call
     assert calls == ["check", "upload_part", "complete_upload"]
+
+
+async def test_a_store_that_throttles_takes_nothing_off_patience() -> None:
+    told: list[AsyncCopyError] = []
+    trouble = Trouble(RetryPolicy(first=0.0001, patience=0.0), lambda error, delay: told.append(error))
+    for _ in range(100):
+        await trouble.wait(Throttled("slow down"))
+    assert len(told) == 100
+    with pytest.raises(ConnectionLost):
+        await trouble.wait(ConnectionLost("gone"))

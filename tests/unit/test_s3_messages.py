@@ -211,7 +211,13 @@ REFUSALS = [
     (400, "InvalidObjectName", NameRefused),
     (409, "ObjectParentIsFile", NameRefused),
     (409, "ExistingObjectIsDirectory", NameRefused),
-    (412, "PreconditionFailed", Refused),
+    (412, "PreconditionFailed", documents.PreconditionFailed),
+    (409, "ConditionalRequestConflict", ServerTrouble),
+    (403, "InvalidObjectState", Refused),
+    (403, "ObjectNotInActiveTierError", Refused),
+    (400, "InvalidStorageClass", Refused),
+    (400, "MetadataTooLarge", Refused),
+    (403, "PathStyleDomainForbidden", WrongServer),
     (400, "InvalidPart", Refused),
     (501, "NotImplemented", Refused),
     (301, "PermanentRedirect", WrongServer),
@@ -251,3 +257,16 @@ def test_a_long_message_is_cut_and_stays_on_one_line() -> None:
     error = refusal(400, {}, _error("Odd", "line\n\x85two " + "x" * 5000), "s")
     assert len(str(error)) < 300
     assert str(error).isprintable()
+
+
+def test_a_503_in_a_load_balancer_s_words_is_a_server_that_is_down() -> None:
+    assert isinstance(refusal(503, {}, b"<html><body>no server is available</body></html>", "s"), ServerTrouble)
+
+
+def test_too_much_at_once_is_told_from_too_often() -> None:
+    crowded = {}
+    for code in ("SlowDown", "BandwidthLimitExceeded"):
+        error = refusal(503, {}, f"<Error><Code>{code}</Code></Error>".encode(), "s")
+        assert isinstance(error, Throttled)
+        crowded[code] = error.crowded
+    assert crowded == {"SlowDown": False, "BandwidthLimitExceeded": True}

@@ -25,7 +25,7 @@ from asynccopy.errors import (
 from asynccopy.model import Attributes, FileChecksum
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.webhdfs import messages
+from asynccopy.storage.webhdfs import messages, redirects
 
 NAMENODE = Origin("http", "nn", 9870)
 JSON = {"content-type": "application/json;charset=utf-8"}
@@ -110,13 +110,13 @@ def test_a_message_of_any_length_stays_one_short_line() -> None:
 # --- redirects ----------------------------------------------------------------------------------------------------
 
 
-def redirected(location: Any, asking: Origin = NAMENODE) -> messages.Redirect:
+def redirected(location: Any, asking: Origin = NAMENODE) -> redirects.Redirect:
     in_header = (
-        messages.redirect(Response(307, {"location": location}, b""), asking, "asked")
+        redirects.redirect(Response(307, {"location": location}, b""), asking, "asked")
         if isinstance(location, str)
         else None
     )
-    in_body = messages.redirect(answer({"Location": location}), asking, "asked")
+    in_body = redirects.redirect(answer({"Location": location}), asking, "asked")
     assert in_header in (None, in_body)
     return in_body
 
@@ -186,10 +186,10 @@ def test_a_redirect_gives_host_port_and_query_but_not_the_path() -> None:
 )
 def test_hostile_redirects(location: str) -> None:
     with pytest.raises(WrongServer):
-        messages.redirect(answer({"Location": location}), NAMENODE, "asked")
+        redirects.redirect(answer({"Location": location}), NAMENODE, "asked")
     if "\n" not in location:
         with pytest.raises(WrongServer):
-            messages.redirect(Response(307, {"location": location}, b""), NAMENODE, "asked")
+            redirects.redirect(Response(307, {"location": location}, b""), NAMENODE, "asked")
 
 
 def test_no_way_back_from_tls() -> None:
@@ -201,13 +201,13 @@ def test_no_way_back_from_tls() -> None:
 def test_a_redirect_that_is_none(body: bytes) -> None:
     for headers, kind in ((JSON, ServerTrouble), ({"content-type": "text/html"}, WrongServer)):
         with pytest.raises(kind):
-            messages.redirect(Response(200, headers, body), NAMENODE, "asked")
+            redirects.redirect(Response(200, headers, body), NAMENODE, "asked")
 
 
 @given(st.text(max_size=40))
 def test_no_redirect_can_break_the_request_line(text: str) -> None:
     try:
-        found = messages.redirect(answer({"Location": f"http://dn1/x?{text}"}), NAMENODE, "asked")
+        found = redirects.redirect(answer({"Location": f"http://dn1/x?{text}"}), NAMENODE, "asked")
     except WrongServer:
         return
     assert found.query.isascii()

@@ -88,6 +88,9 @@ class LocalDestination:
                 hint="choose a destination that is case-sensitive and leaves Unicode names as they are",
             )
 
+    def check_key(self, key: str) -> None:
+        key_path(key)
+
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
     ) -> ObjectMeta:

@@ -58,12 +58,12 @@ class MemoryDestination:
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
     ) -> ObjectMeta:
-        self._check_key(key)
+        self.check_key(key)
         data = bytes(body)
         return self._store(key, data, hashlib.md5(data).hexdigest(), crc32c)
 
     async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
-        self._check_key(key)
+        self.check_key(key)
         self._last_upload += 1
         upload_id = f"upload-{self._last_upload}"
         self._uploads[upload_id] = _Upload(key, {})
@@ -137,7 +137,7 @@ class MemoryDestination:
         return MemoryReader(self._objects[key].body, range)
 
     async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
-        self._check_key(to)
+        self.check_key(to)
         stored = self._objects.get(key)
         if stored is None or (stored.meta.size, stored.meta.etag) != (size, etag):
             raise NotFound(f"{key!r}: not the object that was to be copied")
@@ -155,7 +155,7 @@ class MemoryDestination:
     async def aclose(self) -> None:
         return None
 
-    def _check_key(self, key: str) -> None:
+    def check_key(self, key: str) -> None:
         try:
             length = len(key.encode())
         except UnicodeEncodeError as error:

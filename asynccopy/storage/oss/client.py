@@ -7,25 +7,31 @@ from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.dialect import Clock, Query, SendAgain, store_name
-from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag, shown
-from asynccopy.storage.http import Headers, HttpDoor, Response
+from asynccopy.storage.client import BucketClient
+from asynccopy.storage.dialect import Query, SendAgain, store_name
+from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag
+from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.oss.credentials import CredentialChain
 from asynccopy.storage.oss.messages import EXPIRED, error_of, read_crc64, refusal
 from asynccopy.storage.oss.settings import OssSettings, origin_of, place
 from asynccopy.storage.oss.signing import Signer, encode_query
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.signing import Credentials, encode_path
 
 _MAY_CHANGE: Final = (400, 401, 403)
 """Statuses of refusals that another time or other credentials may turn."""
 
 
-class OssClient:
+class OssClient(BucketClient):
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
-    A refusal for a wrong clock or for expired credentials is raised as SendAgain once these are put right.
+    A refusal for a wrong clock or for expired credentials is raised as SendAgain once these are put right. What is
+    throttled is sent again in its turn, but for a body that is pulled: that raises Throttled.
     """
+
+    scheme = "oss"
 
     def __init__(
         self,
@@ -33,20 +39,13 @@ class OssClient:
         settings: OssSettings,
         credentials: CredentialChain | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
-        self.bucket = bucket
-        self.origin = origin_of(bucket, settings)
+        super().__init__(bucket, origin_of(bucket, settings), settings.connections, latency)
+        self._pacing = pacing(self.origin)
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
         self.store = store_name(place(settings), self._credentials.environ, ("OSS_", "ALIBABA_"))
-        # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
-        self._door = HttpDoor(connections=settings.connections, reset=True)
-        self._door.observe = latency
-        self._clock = Clock()
-
-    def subject(self, key: str | None) -> str:
-        """The address as it stands in messages."""
-        return f"oss://{self.bucket}" if key is None else f"oss://{self.bucket}/{shown(key)}"
 
     async def request(
         self,
@@ -59,6 +58,17 @@ class OssClient:
         patience: float | None = None,
     ) -> Response:
         """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
+        return await self._pacing.again(self._request, method, key, query, headers, body, patience)
+
+    async def _request(
+        self,
+        method: str,
+        key: str | None,
+        query: Query,
+        headers: Headers,
+        body: bytes | memoryview,
+        patience: float | None,
+    ) -> Response:
         used = await self._credentials.current()
         target, added = self._sign(used, method, key, query, headers)
         response = await self._door.request(self.origin, method, target, [*headers, *added], body, patience=patience)
@@ -81,6 +91,9 @@ class OssClient:
 
     async def upload(self, key: str, query: Query, size: int, body: Reader) -> Response:
         """PUT ``size`` bytes of a part as they are pulled."""
+        return await self._pacing.once(self._upload, key, query, size, body)
+
+    async def _upload(self, key: str, query: Query, size: int, body: Reader) -> Response:
         used = await self._credentials.current()
         target, added = self._sign(used, "PUT", key, query, ())
         response = await self._door.upload(self.origin, "PUT", target, added, size, body)
@@ -91,13 +104,16 @@ class OssClient:
 
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
+        return await self._pacing.again(self._download, key, headers, length)
+
+    async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         used = await self._credentials.current()
         target, added = self._sign(used, "GET", key, (), headers)
         answer = await self._door.download(self.origin, "GET", target, [*headers, *added], length)
         return await self._successful(answer, key, used) if isinstance(answer, Response) else answer
 
     async def aclose(self) -> None:
-        await self._door.aclose()
+        await super().aclose()
         await self._credentials.aclose()
 
     def _sign(

@@ -6,30 +6,34 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 from urllib.parse import unquote
 
+from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
 from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
-from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
+from asynccopy.storage.bucket import COMPLETE_PATIENCE, PROBE, Bucket, gone, split_url
 from asynccopy.storage.crc import crc64, joined_crc64
 from asynccopy.storage.dialect import Dialect, abort
-from asynccopy.storage.documents import plain_etag, read_upload_id
+from asynccopy.storage.documents import plain_etag, write_completion
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.oss.client import OssClient
 from asynccopy.storage.oss.credentials import CredentialChain
 from asynccopy.storage.oss.messages import (
-    AlreadyThere,
     check_oss_key,
     read_completion,
     read_crc64,
-    write_completion,
 )
 from asynccopy.storage.oss.settings import OssSettings
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 
-LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023)
+LIMITS: Final = UploadLimits(min_part=100 * 1024, max_part=5 * GIB, max_parts=10_000, max_key=1023, apart=True)
 CREDENTIALS: Final = "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
 DIALECT: Final = Dialect(
     store="OSS",
     header="x-oss-",
+    key_id="key-id",
+    replace="Replace",
+    absent=("x-oss-forbid-overwrite", "true"),
     write_completion=write_completion,
     read_completion=lambda response, subject: read_completion(response.headers, response.body, subject),
     decode=unquote,
@@ -39,9 +43,6 @@ DIALECT: Final = Dialect(
     reading="oss:ListObjects",
     writing="oss:PutObject and oss:AbortMultipartUpload",
 )
-ANEW: Final = [("x-oss-metadata-directive", "REPLACE"), ("x-oss-tagging-directive", "Replace")]
-"""A copy's metadata and tags are to be what the request says, not what the original has."""
-PROBE: Final = b"asynccopy asks what this store can do"
 
 
 class OssDestination(Bucket):
@@ -57,15 +58,17 @@ class OssDestination(Bucket):
         url: str,
         *,
         settings: OssSettings,
+        objects: ObjectOptions | None = None,
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
-        self._client = OssClient(bucket, settings, credentials, latency)
-        self._objects = settings.objects
-        self.publishing = settings.objects.condition
-        super().__init__(self._client, DIALECT, prefix, LIMITS, capabilities, self._client.store)
+        self._client = OssClient(bucket, settings, credentials, latency, pacing)
+        super().__init__(
+            self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities, self._client.store
+        )
 
     async def _probe(self, key: str) -> Capabilities:
         """Does it tell the CRC-64 of a part?"""
@@ -82,37 +85,20 @@ class OssDestination(Bucket):
 
     # --- objects -------------------------------------------------------------------------------------------------
 
-    async def put(
-        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
-    ) -> ObjectMeta:
-        self.check_key(key)
+    async def _put(self, key: str, body: bytes | memoryview, crc32c: int, described: Headers) -> ObjectMeta:
         sent = crc64(body)
-        options = self._objects
-        headers = [*options.kept, *options.described, *options.condition]
-        try:
-            response = await self._client.request("PUT", key, headers=headers, body=body)
-        except AlreadyThere as error:
-            return await self._ours(key, len(body), sent, error)
+        headers = [*self._objects.kept, *described, *self._objects.condition]
+        response = await self._client.request("PUT", key, headers=headers, body=body)
         held = read_crc64(response.headers)
         if held not in (None, sent):
             await self._refuse(key, held, sent)
         return ObjectMeta(key, len(body), plain_etag(response.headers.get("etag")), crc64=held)
 
-    async def head(self, key: str) -> ObjectMeta | None:
-        return await self._client.head(key)
+    async def _declared(self) -> Headers:
+        return ()
 
-    async def copying(self, *, parts: bool) -> Headers:
-        described = self._objects.described
-        if parts:
-            return [*self._objects.kept, *described]
-        return [*self._objects.kept, *self._objects.condition, *(ANEW if described else ()), *described]
-
-    async def _ours(self, key: str, size: int, sent: int | None, error: AlreadyThere) -> ObjectMeta:
-        """The object that must not be overwritten, if it has these bytes: the reply to an earlier try may be lost."""
-        held = await self.head(key)
-        if held is None or held.crc64 is None or (held.size, held.crc64) != (size, sent):
-            raise error
-        return held
+    async def _copying(self) -> Headers:
+        return self._objects.condition
 
     async def _refuse(self, key: str, held: int | None, sent: int) -> NoReturn:
         """OSS publishes what it received before it tells the CRC-64: wrong bytes must not stay."""
@@ -122,12 +108,6 @@ class OssDestination(Bucket):
         )
 
     # --- multipart uploads ---------------------------------------------------------------------------------------
-
-    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
-        self.check_key(key)
-        headers = [*self._objects.kept, *self._objects.described]
-        response = await self._client.request("POST", key, [("uploads", "")], headers)
-        return read_upload_id(response.body, self._client.subject(key))
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
@@ -166,10 +146,6 @@ class OssDestination(Bucket):
             )
         except NotFound as error:
             raise gone(error) from error
-        except AlreadyThere as error:
-            found = await self._ours(key, size, sent, error)
-            await self.abort_upload(key, upload_id)
-            return found
         said = read_completion(response.headers, response.body, self._client.subject(key))
         held = ObjectMeta(key, size, said.etag, crc64=said.crc64)
         if not said.etag or said.crc64 is None:

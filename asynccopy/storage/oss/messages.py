@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 from asynccopy.errors import (
+    AlreadyThere,
     AsyncCopyError,
     ChecksumMismatch,
     ConnectionLost,
     CredentialsRefused,
     NameRefused,
-    NotFound,
     NotThere,
-    PermissionDenied,
     Refused,
     ServerTrouble,
     SideError,
@@ -27,26 +25,21 @@ from asynccopy.errors import (
     UploadGone,
     WrongServer,
 )
-from asynccopy.model import PartReceipt
 from asynccopy.storage.documents import (
     Completion,
     ErrorBody,
-    PreconditionFailed,
     check_key,
-    parse_xml,
+    completed,
     plain_etag,
     read_error,
     shown,
     whole_seconds,
 )
+from asynccopy.storage.refusals import by_status
 
 CRC64_HEADER: Final = "x-oss-hash-crc64ecma"
 DELAY_HEADER: Final = "x-oss-qos-delay-time"
 """Milliseconds."""
-
-
-class AlreadyThere(Refused):
-    """There is an object of this key, and the request forbids to overwrite it."""
 
 
 # --- checksums and keys -------------------------------------------------------------------------------------------
@@ -68,38 +61,26 @@ def check_oss_key(key: str, longest: int) -> None:
 # --- completions --------------------------------------------------------------------------------------------------
 
 
-def write_completion(parts: Sequence[PartReceipt]) -> bytes:
-    root = Element("CompleteMultipartUpload")
-    for part in parts:
-        entry = SubElement(root, "Part")
-        SubElement(entry, "PartNumber").text = str(part.number)
-        SubElement(entry, "ETag").text = f'"{part.plain_etag}"'
-    return tostring(root)
-
-
 def read_completion(headers: Mapping[str, str], body: bytes, subject: str) -> Completion:
     """Raises what an ``<Error>`` inside the answer means."""
-    try:
-        root = parse_xml(body)
-    except ValueError as error:
-        raise ServerTrouble(f"{subject}: the answer ended early or is no XML") from error
-    if root.tag == "Error":
-        raise refusal(200, headers, body, subject)
+    root = completed(body, subject, lambda error: refusal(200, headers, error, subject))
     return Completion(plain_etag(root.findtext("ETag")), crc64=read_crc64(headers))
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
-_THROTTLED: Final = {
+_CROWDED: Final = {
     "ActiveRequestLimitExceeded",
     "CpuLimitExceeded",
     "DownloadTrafficRateLimitExceeded",
+    "UploadTrafficRateLimitExceeded",
+}
+_THROTTLED: Final = _CROWDED | {
     "MetaOperationQpsLimitExceeded",
     "PartitionQpsLimitted",  # so written by OSS
     "QpsLimitExceeded",
     "ServiceUnavailable",
     "TotalQpsLimitExceeded",
-    "UploadTrafficRateLimitExceeded",
 }
 EXPIRED: Final = {
     "InvalidAccessKeyId": "the access key is unknown",
@@ -165,30 +146,14 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
     if error.message:
         said = f"{said}: {error.message}"
     if error.code in _THROTTLED:
-        return Throttled(said, delay=_delay(headers))
+        return Throttled(said, delay=_delay(headers), crowded=error.code in _CROWDED)
     if error.endpoint and status == 403:
         return WrongServer(said, hint=f"set the endpoint to {error.endpoint}")
     if error.code == "InvalidArgument" and "signing" in error.message:
         return WrongServer(said, hint="check the bucket's region: OSS_REGION")
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said, hint=_HINTS.get(error.code))
-    return _by_status(status, headers, said)
-
-
-def _by_status(status: int, headers: Mapping[str, str], said: str) -> AsyncCopyError:
-    if status in (429, 503):
-        return Throttled(said, delay=_delay(headers))
-    if status == 408 or (status >= 500 and status != 501) or status < 300:  # an error inside a success
-        return ServerTrouble(said)
-    if status < 400:
-        return WrongServer(said, hint="check endpoint and region")
-    if status == 401:
-        return CredentialsRefused(said)
-    if status == 403:
-        return PermissionDenied(said, hint="grant the access key this action on the bucket")
-    if status == 404:
-        return NotFound(said)
-    return PreconditionFailed(said) if status == 412 else Refused(said)
+    return by_status(status, said, told=bool(body), delay=_delay(headers), moved="check endpoint and region")
 
 
 def _delay(headers: Mapping[str, str]) -> float | None:

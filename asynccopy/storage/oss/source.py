@@ -10,6 +10,8 @@ from asynccopy.storage.oss.client import OssClient
 from asynccopy.storage.oss.credentials import CredentialChain
 from asynccopy.storage.oss.destination import CREDENTIALS, DIALECT, LIMITS
 from asynccopy.storage.oss.settings import OssSettings
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 
 
 class OssSource(ObjectSource):
@@ -22,6 +24,7 @@ class OssSource(ObjectSource):
         settings: OssSettings,
         credentials: CredentialChain | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
-        super().__init__(OssClient(bucket, settings, credentials, latency), DIALECT, prefix)
+        super().__init__(OssClient(bucket, settings, credentials, latency, pacing), DIALECT, prefix)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
-from asynccopy.errors import NotFound, UploadGone
+from asynccopy.errors import AlreadyThere, NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.dialect import Clock, Query, store_name
-from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, shown
-from asynccopy.storage.http import Headers, HttpDoor, Response
+from asynccopy.storage.client import BucketClient
+from asynccopy.storage.dialect import Query, store_name
+from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag
+from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import PartBody, Reader
+from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
@@ -30,15 +32,19 @@ from asynccopy.storage.s3.signing import (
 )
 from asynccopy.storage.signing import encode_path
 
+ABSENT: Final = ("if-none-match", "*")
 LONG_HASH: Final = 1 << 20
 """Bytes from which hashing goes to a thread: more would hold the event loop for over a millisecond."""
 
 
-class S3Client:
+class S3Client(BucketClient):
     """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
 
-    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock.
+    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock. What is
+    throttled is sent again in its turn, but for a body that is pulled: that raises Throttled.
     """
+
+    scheme = "s3"
 
     def __init__(
         self,
@@ -46,25 +52,15 @@ class S3Client:
         settings: S3Settings,
         credentials: CredentialChain | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
-        self.bucket = bucket
         self.address = Address.of(bucket, settings)
+        super().__init__(bucket, self.address.origin, settings.connections, latency, settings.ca_file)
+        self._pacing = pacing(self.origin)
         self._sign_payload = settings.sign_payload
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
         self.store = store_name(place(settings), self._credentials.environ, ("AWS_",))
-        # A store may take an orderly end of a cut connection for the end of the body; it never does that with a reset.
-        self._door = HttpDoor(connections=settings.connections, reset=True)
-        self._door.observe = latency
-        self._clock = Clock()
-
-    @property
-    def origin(self) -> Origin:
-        return self.address.origin
-
-    def subject(self, key: str | None) -> str:
-        """The address as it stands in messages."""
-        return f"s3://{self.bucket}" if key is None else f"s3://{self.bucket}/{shown(key)}"
 
     async def request(
         self,
@@ -77,15 +73,31 @@ class S3Client:
         patience: float | None = None,
     ) -> Response:
         """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
+        return await self._pacing.again(self._request, method, key, query, headers, body, patience)
+
+    async def _request(
+        self,
+        method: str,
+        key: str | None,
+        query: Query,
+        headers: Headers,
+        body: bytes | memoryview,
+        patience: float | None,
+    ) -> Response:
         payload = UNSIGNED
         if self._sign_payload:
             digest = await asyncio.to_thread(sha256, body) if len(body) > LONG_HASH else sha256(body)
             payload = digest.hexdigest()
         target, signature = await self._sign(method, key, query, headers, payload)
         response = await self._door.request(
-            self.address.origin, method, target, [*headers, *signature.headers], body, patience=patience
+            self.origin, method, target, [*headers, *signature.headers], body, patience=patience
         )
-        return self._successful(response, key)
+        try:
+            return self._successful(response, key)
+        except PreconditionFailed as error:
+            if ABSENT in headers:
+                raise AlreadyThere(error.message) from error
+            raise
 
     async def head(self, key: str) -> ObjectMeta | None:
         """The object as the store describes it now, None when there is none."""
@@ -99,9 +111,12 @@ class S3Client:
 
     async def upload(self, key: str, query: Query, size: int, body: PartBody, *, trailer: bool) -> Response:
         """PUT ``size`` bytes as they are pulled, with ``trailer`` followed by the CRC-32C that the body tells."""
+        return await self._pacing.once(self._upload, key, query, size, body, trailer)
+
+    async def _upload(self, key: str, query: Query, size: int, body: PartBody, trailer: bool) -> Response:
         if not trailer and not self._sign_payload:
             target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
-            response = await self._door.upload(self.address.origin, "PUT", target, signature.headers, size, body)
+            response = await self._door.upload(self.origin, "PUT", target, signature.headers, size, body)
             return self._taken(response, key)
         headers = [("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", str(size))]
         if trailer:
@@ -115,9 +130,7 @@ class S3Client:
             target, signature = await self._sign("PUT", key, query, headers, UNSIGNED_TRAILER)
             framed = TrailedBody(body, size)
         length = framed_length(size, signed=self._sign_payload, trailer=trailer)
-        response = await self._door.upload(
-            self.address.origin, "PUT", target, [*headers, *signature.headers], length, framed
-        )
+        response = await self._door.upload(self.origin, "PUT", target, [*headers, *signature.headers], length, framed)
         return self._taken(response, key)
 
     def _taken(self, response: Response, key: str) -> Response:
@@ -128,12 +141,12 @@ class S3Client:
 
     async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
-        target, signature = await self._sign("GET", key, (), headers, UNSIGNED)
-        answer = await self._door.download(self.address.origin, "GET", target, [*headers, *signature.headers], length)
-        return self._successful(answer, key) if isinstance(answer, Response) else answer
+        return await self._pacing.again(self._download, key, headers, length)
 
-    async def aclose(self) -> None:
-        await self._door.aclose()
+    async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response:
+        target, signature = await self._sign("GET", key, (), headers, UNSIGNED)
+        answer = await self._door.download(self.origin, "GET", target, [*headers, *signature.headers], length)
+        return self._successful(answer, key) if isinstance(answer, Response) else answer
 
     async def _sign(
         self, method: str, key: str | None, query: Query, headers: Headers, payload: str
@@ -145,7 +158,7 @@ class S3Client:
         signature = self._signer.sign(
             await self._credentials.current(),
             method,
-            self.address.origin.netloc,
+            self.origin.netloc,
             path,
             encoded,
             headers,
@@ -159,5 +172,4 @@ class S3Client:
             return response
         if response.status == 403:  # it may be about our clock; the answer to a HEAD cannot even say so
             self._clock.heed(response.headers.get("date", ""), self.subject(key))
-        error = refusal(response.status, response.headers, response.body, self.subject(key))
-        raise PreconditionFailed(error.message) if response.status == 412 else error
+        raise refusal(response.status, response.headers, response.body, self.subject(key))

@@ -9,15 +9,18 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
+from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
 from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
 from asynccopy.storage.dialect import Dialect
-from asynccopy.storage.documents import plain_etag, read_upload_id
+from asynccopy.storage.documents import plain_etag
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, UploadLimits
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import Md5Body
-from asynccopy.storage.s3.client import LONG_HASH, S3Client
+from asynccopy.storage.s3.client import ABSENT, LONG_HASH, S3Client
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.messages import (
     CRC32C_HEADER,
@@ -36,6 +39,9 @@ CREDENTIALS: Final = "set AWS_ACCESS_KEY_ID, or AWS_PROFILE"
 DIALECT: Final = Dialect(
     store="S3",
     header="x-amz-",
+    key_id="aws-kms-key-id",
+    replace="REPLACE",
+    absent=ABSENT,
     write_completion=lambda parts: write_completion(parts, with_crc32c=False),
     read_completion=lambda response, subject: read_completion(response.body, subject),
     decode=unquote_plus,
@@ -59,29 +65,30 @@ class S3Destination(Bucket):
         url: str,
         *,
         settings: S3Settings,
+        objects: ObjectOptions | None = None,
         credentials: CredentialChain | None = None,
         capabilities: Capabilities | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
-        self._client = S3Client(bucket, settings, credentials, latency)
-        super().__init__(self._client, DIALECT, prefix, limits, capabilities, self._client.store)
+        self._client = S3Client(bucket, settings, credentials, latency, pacing)
+        super().__init__(
+            self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities, self._client.store
+        )
 
     async def _probe(self, key: str) -> Capabilities:
-        return await probe(self._client, key)
+        return await probe(self._client, key, self._objects)
 
     # --- objects -------------------------------------------------------------------------------------------------
 
-    async def put(
-        self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
-    ) -> ObjectMeta:
-        self.check_key(key)
+    async def _put(self, key: str, body: bytes | memoryview, crc32c: int, described: Headers) -> ObjectMeta:
         checksum = (await self.capable()).checksum
+        headers = [*self._objects.kept, *described, *self._objects.condition]
         if checksum == "CRC32C":
-            response = await self._client.request(
-                "PUT", key, headers=[(CRC32C_HEADER, encode_crc32c(crc32c))], body=body
-            )
+            headers.append((CRC32C_HEADER, encode_crc32c(crc32c)))
+            response = await self._client.request("PUT", key, headers=headers, body=body)
             held = object_crc32c(response.headers)
             if held is not None and held != crc32c:
                 raise ChecksumMismatch(
@@ -90,29 +97,21 @@ class S3Destination(Bucket):
             return ObjectMeta(key, len(body), plain_etag(response.headers.get("etag")), held)
         # Some stores publish a body that was cut, unless the request carries a hash of it: so it always does.
         md5 = await asyncio.to_thread(_md5, body) if len(body) > LONG_HASH else _md5(body)
-        response = await self._client.request(
-            "PUT", key, headers=[("content-md5", base64.b64encode(md5).decode())], body=body
-        )
+        headers.append(("content-md5", base64.b64encode(md5).decode()))
+        response = await self._client.request("PUT", key, headers=headers, body=body)
         etag = plain_etag(response.headers.get("etag"))
         if checksum == "MD5":
             self._compare_md5(key, etag, md5.hex())
         return ObjectMeta(key, len(body), etag)
 
-    async def head(self, key: str) -> ObjectMeta | None:
-        return await self._client.head(key)
+    async def _declared(self) -> Headers:
+        return DECLARATION if (await self.capable()).checksum == "CRC32C" else ()
 
-    async def copying(self, *, parts: bool) -> Headers:
-        """No checksum is declared of parts that are copied: stores tell different things of them (versitygw: the
-        whole's)."""
-        return [ALGORITHM] if not parts and (await self.capable()).checksum == "CRC32C" else ()
+    async def _copying(self) -> Headers:
+        """Of copied parts nothing is declared: stores tell different things of them (versitygw: the whole's)."""
+        return [ALGORITHM] if (await self.capable()).checksum == "CRC32C" else ()
 
     # --- multipart uploads ---------------------------------------------------------------------------------------
-
-    async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
-        self.check_key(key)
-        headers = DECLARATION if (await self.capable()).checksum == "CRC32C" else []
-        response = await self._client.request("POST", key, [("uploads", "")], headers)
-        return read_upload_id(response.body, self._client.subject(key))
 
     async def upload_part(
         self, key: str, upload_id: str, number: int, size: int, body: PartBody, status: FileStatus | None = None
@@ -152,7 +151,7 @@ class S3Destination(Bucket):
                 "POST",
                 key,
                 [("uploadId", upload_id)],
-                [*headers, ("content-type", "application/xml")],
+                [*headers, *self._objects.condition, ("content-type", "application/xml")],
                 write_completion(parts, with_crc32c=capable),
                 patience=COMPLETE_PATIENCE,
             )

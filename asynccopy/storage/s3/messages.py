@@ -9,7 +9,6 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from typing import Final
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 from asynccopy.errors import (
     AsyncCopyError,
@@ -17,9 +16,7 @@ from asynccopy.errors import (
     ConnectionLost,
     CredentialsRefused,
     NameRefused,
-    NotFound,
     NotThere,
-    PermissionDenied,
     Refused,
     ServerTrouble,
     SideError,
@@ -28,11 +25,14 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import PartReceipt
-from asynccopy.storage.documents import Completion, parse_xml, plain_etag, read_error, whole_seconds
+from asynccopy.storage import documents
+from asynccopy.storage.documents import Completion, completed, plain_etag, read_error, whole_seconds
+from asynccopy.storage.refusals import by_status
 
 CRC32C_HEADER: Final = "x-amz-checksum-crc32c"
 TYPE_HEADER: Final = "x-amz-checksum-type"
 FULL_OBJECT: Final = "FULL_OBJECT"
+_NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 # --- checksums ----------------------------------------------------------------------------------------------------
 
@@ -64,24 +64,12 @@ def object_crc32c(headers: Mapping[str, str]) -> int | None:
 
 
 def write_completion(parts: Sequence[PartReceipt], *, with_crc32c: bool) -> bytes:
-    root = Element("CompleteMultipartUpload", xmlns="http://s3.amazonaws.com/doc/2006-03-01/")
-    for part in parts:
-        entry = SubElement(root, "Part")
-        SubElement(entry, "PartNumber").text = str(part.number)
-        SubElement(entry, "ETag").text = f'"{part.etag}"'
-        if with_crc32c:
-            SubElement(entry, "ChecksumCRC32C").text = encode_crc32c(part.crc32c)
-    return tostring(root)
+    return documents.write_completion(parts, namespace=_NAMESPACE, crc32c=encode_crc32c if with_crc32c else None)
 
 
 def read_completion(body: bytes, subject: str) -> Completion:
-    """Raises what an ``<Error>`` inside the answer means: a 200 goes out before the store knows whether it succeeds."""
-    try:
-        root = parse_xml(body)
-    except ValueError as error:
-        raise ServerTrouble(f"{subject}: the answer ended early or is no XML") from error
-    if root.tag == "Error":
-        raise refusal(200, {}, body, subject)
+    """Raises what an ``<Error>`` inside the answer means."""
+    root = completed(body, subject, lambda error: refusal(200, {}, error, subject))
     whole = root.findtext("ChecksumType") in (None, FULL_OBJECT)
     return Completion(
         etag=plain_etag(root.findtext("ETag")),
@@ -91,7 +79,8 @@ def read_completion(body: bytes, subject: str) -> Completion:
 
 # --- refusals -----------------------------------------------------------------------------------------------------
 
-_THROTTLED: Final = {
+_CROWDED: Final = {"BandwidthLimitExceeded"}
+_THROTTLED: Final = _CROWDED | {
     "SlowDown",
     "SlowDownRead",
     "SlowDownWrite",
@@ -100,7 +89,6 @@ _THROTTLED: Final = {
     "ThrottlingException",
     "RequestLimitExceeded",
     "RequestThrottled",
-    "BandwidthLimitExceeded",
     "TooManyRequests",
 }
 _CREDENTIALS: Final = {
@@ -119,6 +107,7 @@ _CREDENTIALS: Final = {
 _CODES: Final[Mapping[str, type[AsyncCopyError]]] = {
     "InternalError": ServerTrouble,
     "OperationAborted": ServerTrouble,
+    "ConditionalRequestConflict": ServerTrouble,
     "OperationTimeout": ServerTrouble,
     "RequestTimeout": ServerTrouble,
     "RequestTimeTooSkewed": ServerTrouble,
@@ -142,6 +131,16 @@ _NAMES: Final = {
 }
 
 
+_VIRTUAL: Final = {"PathStyleDomainForbidden", "SecondLevelDomainForbidden"}  # of COS; of the S3 face of OSS
+_ARCHIVED: Final = "objects of an archive class must be restored before they can be read or copied"
+_HINTS: Final = {
+    "InvalidObjectState": _ARCHIVED,
+    "ObjectNotInActiveTierError": _ARCHIVED,
+    "InvalidStorageClass": "choose a storage class that this store knows",
+    "MetadataTooLarge": "give objects less metadata, or leave out those of their files: file_metadata = false",
+}
+
+
 def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) -> AsyncCopyError:
     """What an answer means that is no success. ``subject`` is an address without query: it opens the message.
 
@@ -159,28 +158,17 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, subject: str) 
     if error.message:
         said = f"{said}: {error.message}"
     if error.code in _THROTTLED:
-        return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
+        return Throttled(said, delay=whole_seconds(headers.get("retry-after")), crowded=error.code in _CROWDED)
     if (meaning := _CODES.get(error.code)) is not None:
         return meaning(said)
+    if (hint := _HINTS.get(error.code)) is not None:
+        return Refused(said, hint=hint)
+    if error.code in _VIRTUAL:
+        return WrongServer(said, hint='set addressing = "virtual" in the endpoint\'s table')
     if error.code == "QuotaExceeded":
         return SideError(said, hint="raise the quota of the bucket or the user, or make room")
     if error.code == "NoSuchBucket":
         return NotThere(said, hint="create the bucket, or correct its name")
-    return _by_status(status, headers, said)
-
-
-def _by_status(status: int, headers: Mapping[str, str], said: str) -> AsyncCopyError:
-    if status in (429, 503):
-        return Throttled(said, delay=whole_seconds(headers.get("retry-after")))
-    if status == 408 or (status >= 500 and status != 501) or status < 300:  # an error inside a success
-        return ServerTrouble(said)
-    if status < 400:
-        region = headers.get("x-amz-bucket-region")
-        return WrongServer(said, hint=f"set the region to {region}" if region else "check endpoint, region, addressing")
-    if status == 401:
-        return CredentialsRefused(said)
-    if status == 403:
-        return PermissionDenied(said, hint="grant the access key this action on the bucket")
-    if status == 404:
-        return NotFound(said)
-    return Refused(said)
+    there = headers.get("x-amz-bucket-region")
+    moved = f"set the region to {there}" if there else "check endpoint, region, addressing"
+    return by_status(status, said, told=bool(body), delay=whole_seconds(headers.get("retry-after")), moved=moved)

@@ -8,9 +8,11 @@ from typing import Final
 from fastcrc import crc32
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, Refused
+from asynccopy.storage.bucket import PROBE
 from asynccopy.storage.dialect import abort
 from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.interface import Capabilities
+from asynccopy.storage.objects import ObjectHeaders
 from asynccopy.storage.s3.client import S3Client
 from asynccopy.storage.s3.messages import (
     CRC32C_HEADER,
@@ -19,7 +21,6 @@ from asynccopy.storage.s3.messages import (
     decode_crc32c,
 )
 
-PROBE: Final = b"asynccopy asks what this store can do"
 _CRC: Final = crc32.iscsi(PROBE)
 
 ALGORITHM: Final = ("x-amz-checksum-algorithm", "CRC32C")
@@ -27,9 +28,11 @@ DECLARATION: Final = [ALGORITHM, (TYPE_HEADER, FULL_OBJECT)]
 """On CreateMultipartUpload: the store is to keep one CRC-32C of the whole object."""
 
 
-async def probe(client: S3Client, key: str) -> Capabilities:
-    """Raises what the door and the refusals raise; a store that lacks an ability is not an error."""
-    upload_id, declared = await _begin(client, key)
+async def probe(client: S3Client, key: str, objects: ObjectHeaders) -> Capabilities:
+    """Raises what the door and the refusals raise; a store that lacks an ability is not an error, unless it is one that
+    was asked for: then Refused.
+    """
+    upload_id, declared = await _begin(client, key, objects)
     try:
         if declared and await _checks_crc32c(client, key, upload_id):
             return Capabilities(checksum="CRC32C")
@@ -38,16 +41,20 @@ async def probe(client: S3Client, key: str) -> Capabilities:
         await abort(client, key, upload_id)
 
 
-async def _begin(client: S3Client, key: str) -> tuple[str, bool]:
+async def _begin(client: S3Client, key: str, objects: ObjectHeaders) -> tuple[str, bool]:
     """An upload id, and whether the store took our declaration of a checksum."""
-    subject = client.subject(key)
+    subject, wanted = client.subject(key), [*objects.kept, *objects.described(None)]
     try:
-        response = await client.request("POST", key, [("uploads", "")], DECLARATION)
+        response = await client.request("POST", key, [("uploads", "")], [*DECLARATION, *wanted])
     except Refused:
-        response = await client.request("POST", key, [("uploads", "")])
-        return read_upload_id(response.body, subject), False
-    taken = response.headers.get("x-amz-checksum-algorithm") == "CRC32C"
-    return read_upload_id(response.body, subject), taken and response.headers.get(TYPE_HEADER) == FULL_OBJECT
+        response = await client.request("POST", key, [("uploads", "")], wanted)
+    upload_id, said = read_upload_id(response.body, subject), response.headers
+    if objects.encryption is not None and said.get("x-amz-server-side-encryption") != objects.encryption:
+        # A store that does not know the header passes over it (versitygw), and its objects would lie there in clear.
+        await abort(client, key, upload_id)
+        raise Refused(f"{subject}: the store does not say that it encrypts by {objects.encryption}")
+    declared = said.get("x-amz-checksum-algorithm") == "CRC32C" and said.get(TYPE_HEADER) == FULL_OBJECT
+    return upload_id, declared
 
 
 async def _checks_crc32c(client: S3Client, key: str, upload_id: str) -> bool:

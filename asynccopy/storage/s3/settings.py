@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from asynccopy.errors import UsageError
+from asynccopy.storage.client import split_endpoint
 from asynccopy.storage.pool import Origin
 
 Addressing = Literal["auto", "path", "virtual"]
@@ -27,6 +27,7 @@ class S3Settings(Struct, frozen=True):
     ``endpoint``: an http or https URL, None for AWS itself. ``addressing``: where the bucket's name goes, into the path
     or the host; ``auto`` is the path for a custom endpoint and the host for AWS. ``sign_payload``: let the signature
     cover the body too, at the price of a SHA-256; else a checksum alone protects it. ``connections``: so many at most.
+    ``ca_file``: PEM certificates to trust instead of the system's.
     """
 
     endpoint: str | None = None
@@ -34,6 +35,7 @@ class S3Settings(Struct, frozen=True):
     addressing: Addressing = "auto"
     sign_payload: bool = False
     connections: int = 1024
+    ca_file: str | None = None
 
     @classmethod
     def from_environment(
@@ -47,7 +49,7 @@ class S3Settings(Struct, frozen=True):
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
         """What is not given comes from AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL, AWS_REGION or AWS_DEFAULT_REGION,
-        else from the profile. Raises UsageError for a configuration file that cannot be read.
+        AWS_CA_BUNDLE, else from the profile. Raises UsageError for a configuration file that cannot be read.
         """
         profile = _profile(environ)
         return cls(
@@ -63,6 +65,7 @@ class S3Settings(Struct, frozen=True):
             addressing=addressing,
             sign_payload=sign_payload,
             connections=connections,
+            ca_file=environ.get("AWS_CA_BUNDLE") or profile.get("ca_bundle"),
         )
 
 
@@ -112,11 +115,6 @@ def _endpoint(settings: S3Settings) -> tuple[Origin, str]:
     if settings.endpoint is None:
         suffix = "amazonaws.com.cn" if settings.region.startswith("cn-") else "amazonaws.com"
         return Origin("https", f"s3.{settings.region}.{suffix}", 443), ""
-    url = urlsplit(settings.endpoint)
-    try:
-        port = url.port
-    except ValueError:
-        port = 0
-    if url.scheme not in ("http", "https") or not url.hostname or port == 0 or "@" in url.netloc or url.query:
-        raise UsageError("the S3 endpoint must be a URL like https://host:port, without credentials or query")
-    return Origin(url.scheme, url.hostname, port or (443 if url.scheme == "https" else 80)), url.path.rstrip("/")
+    return split_endpoint(
+        settings.endpoint, "the S3 endpoint must be a URL like https://host:port, without credentials or query"
+    )

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from asynccopy.storage.bucket import split_url
 from asynccopy.storage.interface import UploadLimits
 from asynccopy.storage.object_source import ObjectSource
+from asynccopy.storage.pacing import Pacing
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.client import S3Client
 from asynccopy.storage.s3.credentials import CredentialChain
 from asynccopy.storage.s3.destination import CREDENTIALS, DIALECT
@@ -23,6 +25,7 @@ class S3Source(ObjectSource):
         settings: S3Settings,
         credentials: CredentialChain | None = None,
         latency: Callable[[float], None] | None = None,
+        pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         bucket, prefix = split_url(url, "s3", UploadLimits(), CREDENTIALS)
-        super().__init__(S3Client(bucket, settings, credentials, latency), DIALECT, prefix)
+        super().__init__(S3Client(bucket, settings, credentials, latency, pacing), DIALECT, prefix)

@@ -40,6 +40,12 @@ class Auth(Protocol):
         """
         ...
 
+    async def ticket(self, host: str) -> str:
+        """``Authorization`` for a page of a server that takes no token, such as /jmx; "" where we have none. Raises
+        CredentialsRefused, Unreachable.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Give back what was lent to us: tokens are cancelled."""
         ...
@@ -64,6 +70,9 @@ class Simple:
     def refused(self, who: str, response: Response) -> bool:
         return False
 
+    async def ticket(self, host: str) -> str:
+        return ""
+
     async def aclose(self) -> None:
         return
 
@@ -86,6 +95,9 @@ class Password:
 
     def refused(self, who: str, response: Response) -> bool:
         return False
+
+    async def ticket(self, host: str) -> str:
+        return ""
 
     async def aclose(self) -> None:
         return
@@ -124,6 +136,9 @@ class Given:
             self._held, self._ended = None, who
         return True
 
+    async def ticket(self, host: str) -> str:
+        return ""
+
     async def aclose(self) -> None:
         return
 
@@ -134,7 +149,7 @@ class Shared:
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
         self._users = 0
-        self.query, self.headers, self.refused = auth.query, auth.headers, auth.refused
+        self.query, self.headers, self.refused, self.ticket = auth.query, auth.headers, auth.refused, auth.ticket
 
     def join(self) -> None:
         self._users += 1
@@ -151,8 +166,10 @@ class Shared:
             await self._auth.aclose()
 
 
-Ask = Callable[[str], Awaitable[str]]
-"""Asks somebody else for the query; told the one that was refused, "" at first. Raises what ``Auth.query`` does."""
+Ask = Callable[[str, str], Awaitable[str]]
+"""Asks somebody else for the query, told the one that was refused, "" at first; or, given a host, for a ticket. Raises
+what ``Auth.query`` does.
+"""
 
 
 class Lent:
@@ -167,7 +184,7 @@ class Lent:
     async def query(self) -> str:
         if self._held is None or monotonic() >= self._again:
             self._again = monotonic() + ASK  # the others go on with what there is, and do not ask too
-            self._held = await self._ask(self._refused)
+            self._held = await self._ask(self._refused, "")
             self._refused = ""
         return self._held
 
@@ -180,6 +197,9 @@ class Lent:
         if who == self._held:
             self._held, self._refused = None, who
         return True
+
+    async def ticket(self, host: str) -> str:
+        return await self._ask("", host)
 
     async def aclose(self) -> None:
         return

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from time import monotonic
 from typing import Final, TypeVar
 
 from asynccopy.errors import (
     AsyncCopyError,
     ConnectionLost,
+    FileError,
     ServerTrouble,
     SourceChanged,
     Stalled,
     Transient,
     Unreachable,
+    WrongServer,
 )
 from asynccopy.model import ByteRange
 from asynccopy.storage.http import HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
+from asynccopy.storage.pace import Pace
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.allowance import Allowance
 from asynccopy.storage.webhdfs.auth import Auth, TokenEnded
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     LocatedBlock,
-    Redirect,
     encoded,
     failure,
     located_blocks,
-    redirect,
 )
 from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
 from asynccopy.storage.webhdfs.politeness import overloaded
+from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, live_datanodes, redirect, refused
 
 LISTING: Final = 1 << 30
 """The largest LISTSTATUS answer taken from a server without LISTSTATUS_BATCH: 3 million entries."""
 
 DIRECT: Final = 1 << 20
 """Ranges up to so many bytes are opened at any DataNode, without asking the NameNode for the nearest."""
+PER_DATANODE: Final = 64
+"""Connections to one DataNode at once. Each costs it a thread to read the block by; a few feed any line."""
+LIVE: Final = "/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo"
+"""Where a NameNode tells of its DataNodes."""
 BYTES: Final = "application/octet-stream"
 """The content type of a file's bytes; everything else is a message."""
 
@@ -44,21 +54,40 @@ E = TypeVar("E", bound=BaseException)
 T = TypeVar("T")
 
 
+class NoBlocks(SourceChanged):
+    """The redirect of a file without blocks leads to a DataNode that nothing is known of."""
+
+
 class WebHdfsClient:
     """Requests to a nameservice and the DataNodes it names, or to a gateway that stands for all of them.
 
     ``asked`` texts in errors name the host, the operation and the path, never the query. ``latency`` is told the
-    seconds from each request to the NameNode to its answer, the time before it may be sent not counted.
+    seconds from each request to the NameNode to its answer, the time before it may be sent not counted. ``redirects``:
+    as in ``Cluster``.
     """
 
     latency: Callable[[float], None] | None = None
 
-    def __init__(self, nameservice: Nameservice, auth: Auth, *, connections: int, stall: float = 30.0) -> None:
+    def __init__(
+        self,
+        nameservice: Nameservice,
+        auth: Auth,
+        *,
+        connections: int,
+        stall: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+        redirects: Sequence[str] = (),
+    ) -> None:
         self.nameservice = nameservice
         self._auth = auth
-        self._names = HttpDoor(connections=connections, stall=stall)
-        self._data = HttpDoor(connections=connections, stall=stall)
+        self._names = HttpDoor(connections=connections, stall=stall, tls=tls)
+        self._data = HttpDoor(connections=connections, stall=stall, tls=tls)
         self._datanodes = DataNodes()
+        self._permitted = Permitted((server.origin for server in nameservice.servers), redirects)
+        self._data.pool.admits = self._permitted.connects
+        self._data.pool.each = PER_DATANODE
+        self._pace = Pace()
+        self._learning = asyncio.Lock()
         self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
         self.share(Allowance(connections))
         self._names.observe = self._answered
@@ -94,17 +123,16 @@ class WebHdfsClient:
         # Our path (see ``messages.redirect``) and, whatever the redirect said, our range.
         url = f"{PREFIX}{encoded(path)}?{queries(target.query)[0]}{query}"
         try:
-            answer = await self._data.download(target.origin, "GET", url, (), range.length)
+            answer = await self._data.download(target.origin, "GET", url, (), range.length, pace=self._pace)
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         except Transient as error:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
             self._datanodes.opened(path, target)
-            return _DataNodeReader(self, target.origin, answer)
+            return _DataNodeReader(self, target.origin, answer, range.length, self._pace)
         if answer.status != 200:
-            meaning = self._datanode_failure(who, answer, asked)
-            raise self.suspect(target.origin, meaning) if isinstance(meaning, ServerTrouble) else meaning
+            raise self._refusal(target.origin, who, answer, asked)
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) < range.length:
             raise SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
@@ -123,7 +151,7 @@ class WebHdfsClient:
         response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
-        target = redirect(response, self.namenode, asked)
+        target = await self._proven(redirect(response, self.namenode, asked), asked)
         url = f"{PREFIX}{encoded(path)}?{target.query}"  # our path: the redirect's is NFC-normalised
         headers = (("Content-Type", BYTES),)
         try:
@@ -132,13 +160,15 @@ class WebHdfsClient:
             else:
                 response = await self._data.upload(target.origin, "PUT", url, headers, size, body)
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         if response.status not in (200, 201):
-            raise self._datanode_failure(who, response, asked)
+            raise self._refusal(target.origin, who, response, asked)
 
-    async def checksum(self, path: str) -> Response:
-        """GETFILECHECKSUM. Asked of the DataNode that has just read the file, which spares the NameNode a request: one
-        that fails is not believed, and the NameNode names another.
+    async def checksum(self, path: str) -> Response | None:
+        """GETFILECHECKSUM; None of an empty file for which only a stranger would answer.
+
+        Asked of the DataNode that has just read the file, which spares the NameNode a request: one that fails is not
+        believed, and the NameNode names another.
         """
         who = await self._who()
         opened = self._datanodes.reader_of(path)
@@ -147,16 +177,20 @@ class WebHdfsClient:
                 return await self._checksum_at(path, opened, who)
             except Transient:
                 pass  # it is suspected now, if it was its fault
-        return await self._checksum_at(path, await self._datanode("GETFILECHECKSUM", path, "", 0), who)
+        try:
+            target = await self._datanode("GETFILECHECKSUM", path, "", 0)
+        except NoBlocks:
+            return None
+        return await self._checksum_at(path, target, who)
 
     async def _checksum_at(self, path: str, target: Redirect, who: str) -> Response:
         asked = self._asked("GETFILECHECKSUM", path)
         try:
             response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
         except Unreachable as error:
-            raise self.suspect(target.origin, ConnectionLost(f"{asked}: DataNode {error}")) from error
+            raise self._unreachable(target.origin, asked, error) from error
         if response.status != 200:
-            raise self._datanode_failure(who, response, asked)
+            raise self._refusal(target.origin, who, response, asked)
         return response
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
@@ -165,7 +199,10 @@ class WebHdfsClient:
         """
         query = f"&offset={range.offset}&length={range.length}"
         response = await self.get("GET_BLOCK_LOCATIONS", path, query)
-        return list(located_blocks(response, self._asked("GET_BLOCK_LOCATIONS", path)))
+        blocks = list(located_blocks(response, self._asked("GET_BLOCK_LOCATIONS", path)))
+        for block in blocks:
+            self._permitted.report(block.locations)
+        return blocks
 
     async def aclose(self) -> None:
         await self._auth.aclose()
@@ -200,12 +237,6 @@ class WebHdfsClient:
             raise
         return answer
 
-    def _datanode_failure(self, who: str, response: Response, asked: str) -> AsyncCopyError:
-        """What a DataNode's answer means, to a request that carried the token of ``who``."""
-        if response.status in (401, 403) and self._auth.refused(who, response):
-            return TokenEnded(f"{asked}: the delegation token has ended")
-        return failure(response, asked)
-
     def _answered(self, seconds: float) -> None:
         self.allowance.answered(seconds)
         if self.latency is not None:
@@ -220,7 +251,7 @@ class WebHdfsClient:
     async def _datanode(self, op: str, path: str, query: str, offset: int) -> Redirect:
         """Ask the NameNode for a DataNode, and once more for another one when it names one that has just failed."""
         asked = self._asked(op, path)
-        found = await self._redirect(op, path, query, asked)
+        found = await self._redirect(op, path, query, offset, asked)
         if found.origin == self.namenode or not self._datanodes.suspected(found.origin):
             return found  # a gateway knows no other one than itself
         avoid = ",".join(
@@ -235,11 +266,11 @@ class WebHdfsClient:
         if not avoid:
             return found
         try:
-            return await self._redirect(op, path, f"{query}&excludedatanodes={avoid}", asked)
+            return await self._redirect(op, path, f"{query}&excludedatanodes={avoid}", offset, asked)
         except ServerTrouble:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
-    async def _redirect(self, op: str, path: str, query: str, asked: str) -> Redirect:
+    async def _redirect(self, op: str, path: str, query: str, offset: int, asked: str) -> Redirect:
         if self._gateway:
             return Redirect(self.namenode, f"op={op}{await self._who()}")
 
@@ -253,14 +284,71 @@ class WebHdfsClient:
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):
                 raise self._failure(answer, asked)
-            return redirect(answer, self.namenode, asked)
+            return await self._proven(redirect(answer, self.namenode, asked), asked, (path, offset))
         if not isinstance(answer, Response):
             answer.close()
         self._gateway = True
         return Redirect(self.namenode, f"op={op}{await self._who()}")
 
+    async def _proven(self, found: Redirect, asked: str, block: tuple[str, int] | None = None) -> Redirect:
+        """The redirect, once it is known to lead to a DataNode. Of a host that is met for the first time the NameNode
+        is asked what it reports: of the ``block`` (path, offset) that was asked for, or, where there is none, of the
+        whole cluster. Raises WrongServer, NoBlocks.
+        """
+        if self._permitted.leads(found.origin):
+            return found
+        blocks: list[LocatedBlock] | None = None
+        async with self._learning:
+            if block is not None and not self._permitted.leads(found.origin):
+                with suppress(FileError):  # a server that does not know GET_BLOCK_LOCATIONS, or a file gone meanwhile
+                    blocks = await self.blocks(block[0], ByteRange(block[1], 1))
+            if not self._permitted.leads(found.origin):
+                await self._survey()
+        if self._permitted.leads(found.origin):
+            return found
+        if blocks == []:  # empty files are common: where /jmx is locked, they are no reason to end a run
+            raise NoBlocks(f"{asked}: the file has no block there, and its redirect leads to a stranger")
+        raise refused(asked, found.origin)
+
+    async def _survey(self) -> None:
+        """Learn all DataNodes at once. Not WebHDFS, and behind no gateway; where it is not allowed, nothing is learnt.
+
+        It alone tells where a new file may be written, which has no blocks yet.
+        """
+
+        async def send(server: Server) -> Response:
+            headers = await self._auth.headers(server.origin)
+            if ticket := await self._auth.ticket(server.origin.host):
+                headers = (*headers, ("Authorization", ticket))
+            return await self._names.request(server.origin, "GET", LIVE, headers)
+
+        response = await self.nameservice.ask(send)
+        if response.status >= 500:
+            raise ServerTrouble(f"{self.namenode.netloc} /jmx: HTTP {response.status}")
+        if response.status == 200:
+            self._permitted.report(live_datanodes(response))
+
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
+
+    def _refusal(self, datanode: Origin, who: str, answer: Response, asked: str) -> AsyncCopyError:
+        """What the answer of a DataNode means that is no success, to a request with the token of ``who``. One that
+        redirects once more, or answers as no DataNode does, is in trouble itself; the others are not.
+        """
+        meaning: AsyncCopyError
+        if 300 <= answer.status < 400:
+            meaning = ServerTrouble(f"{asked}: redirected once more by {datanode.netloc}, refused")
+        elif answer.status in (401, 403) and self._auth.refused(who, answer):
+            meaning = TokenEnded(f"{asked}: the delegation token has ended")
+        else:
+            meaning = failure(answer, asked)
+            if isinstance(meaning, WrongServer) and datanode != self.namenode:
+                meaning = ServerTrouble(f"{asked}: no DataNode answers at {datanode.netloc}: HTTP {answer.status}")
+        return self.suspect(datanode, meaning) if isinstance(meaning, ServerTrouble) else meaning
+
+    def _unreachable(self, datanode: Origin, asked: str, error: Unreachable) -> ConnectionLost:
+        hint = "see whether that DataNode is up (hdfs dfsadmin -report); where it has the only replica, start it"
+        return self.suspect(datanode, ConnectionLost(f"{asked}: DataNode {error}", hint=hint))
 
     def suspect(self, datanode: Origin, error: E) -> E:
         """Avoid a DataNode for a while, because of this error, which is given back."""
@@ -274,20 +362,35 @@ def _served(answer: Response) -> bool:
 
 
 class _DataNodeReader:
-    """A range coming from a DataNode; a failure puts it under suspicion."""
+    """A range coming from a DataNode; a failure puts it under suspicion. How long it took goes to ``pace``."""
 
-    __slots__ = ("_client", "_datanode", "_reader")
+    __slots__ = ("_client", "_datanode", "_left", "_length", "_pace", "_reader", "_since")
 
-    def __init__(self, client: WebHdfsClient, datanode: Origin, reader: Reader) -> None:
+    def __init__(self, client: WebHdfsClient, datanode: Origin, reader: Reader, length: int, pace: Pace) -> None:
         self._client = client
         self._datanode = datanode
         self._reader = reader
+        self._length = self._left = length
+        self._pace: Pace | None = pace
+        self._since = monotonic()
 
     async def readinto(self, buffer: memoryview) -> int:
         try:
-            return await self._reader.readinto(buffer)
+            count = await self._reader.readinto(buffer)
         except Transient as error:
+            self._left -= error.received
             raise self._client.suspect(self._datanode, error) from None
+        self._left -= count
+        if not self._left:
+            self._ended()
+        return count
 
     def close(self) -> None:
+        self._ended()
         self._reader.close()
+
+    def _ended(self) -> None:
+        """Once: what whoever reads does between the last byte and the end is no concern of the DataNode's."""
+        if self._pace is not None:
+            self._pace.took(self._length - self._left, monotonic() - self._since)
+            self._pace = None

@@ -9,12 +9,14 @@ from time import monotonic
 from typing import Final
 
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.webhdfs.messages import Redirect
+from asynccopy.storage.webhdfs.redirects import Redirect
 
 SUSPECT: Final = 30.0
 """Seconds for which a DataNode that failed is avoided: about what a NameNode with usual settings takes to call it
 stale.
 """
+LONGEST: Final = 480.0
+"""One that fails again within so many seconds after it was let back is avoided twice as long as before, up to this."""
 FRESH: Final = 60.0
 """Seconds for which a DataNode that the NameNode has named is asked without it."""
 ASKED: Final = 16
@@ -30,7 +32,7 @@ class DataNodes:
     """DataNodes as the NameNode's redirects show them. No address comes from anywhere else."""
 
     def __init__(self) -> None:
-        self._suspects: dict[Origin, float] = {}
+        self._suspects: dict[Origin, tuple[float, float]] = {}  # until when, and for how long
         self._known: dict[Origin, tuple[float, str]] = {}
         self._turns: deque[Origin] = deque()
         self._asked = 0
@@ -77,11 +79,15 @@ class DataNodes:
 
     def suspect(self, origin: Origin) -> None:
         """It failed: avoid it for a while."""
-        self._suspects[origin] = monotonic() + SUSPECT
+        now = monotonic()
+        until, seconds = self._suspects.get(origin, (0.0, 0.0))
+        if until <= now:  # else what was under way there fails with it: one failure
+            seconds = min(2 * seconds, LONGEST) if seconds and now - until < LONGEST else SUSPECT
+            self._suspects[origin] = (now + seconds, seconds)
 
     def suspected(self, origin: Origin) -> bool:
-        until = self._suspects.get(origin)
-        return until is not None and until > monotonic()
+        found = self._suspects.get(origin)
+        return found is not None and found[0] > monotonic()
 
     def opened(self, path: str, at: Redirect) -> None:
         """A file is being read there, which is where to ask for its checksum afterwards."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import ssl
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, Protocol, TypeVar
@@ -56,6 +57,8 @@ class Issuer(Protocol):
 
     async def cancel(self, token: Issued) -> None: ...
 
+    async def ticket(self, host: str) -> str: ...
+
 
 class Delegated:
     """Hands out a token that holds. Closing it cancels the token; asked again, it gets another one.
@@ -95,6 +98,9 @@ class Delegated:
             log.info("the delegation token was refused, and is replaced")
             self._held = None
         return True
+
+    async def ticket(self, host: str) -> str:
+        return await self._issuer.ticket(host)
 
     async def aclose(self) -> None:
         held, self._held = self._held, None
@@ -157,10 +163,17 @@ class _Expiry(Struct):
 class SpnegoIssuer:
     """The NameNode, or HttpFS, which we show a Kerberos ticket. ``doas``: the user to act for."""
 
-    def __init__(self, nameservice: Nameservice, identity: Identity, doas: str | None = None) -> None:
+    def __init__(
+        self,
+        nameservice: Nameservice,
+        identity: Identity,
+        doas: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._nameservice = nameservice
         self._identity = identity
         self._doas = doas
+        self._tls = tls
 
     async def issue(self) -> Issued:
         born = monotonic()
@@ -194,6 +207,9 @@ class SpnegoIssuer:
     async def cancel(self, token: Issued) -> None:
         await self._ask("PUT", "CANCELDELEGATIONTOKEN", lambda _: parameter("token", token.text))
 
+    async def ticket(self, host: str) -> str:
+        return (await self._identity.greeting(host)).header
+
     @property
     def _netloc(self) -> str:
         return self._nameservice.active.origin.netloc
@@ -207,7 +223,7 @@ class SpnegoIssuer:
                 await greeting.answered(response.headers.get("www-authenticate", ""))
             return response
 
-        door = HttpDoor(connections=1)  # there are hours between two of these
+        door = HttpDoor(connections=1, tls=self._tls)  # there are hours between two of these
         try:
             response = await self._nameservice.ask(send)
         finally:

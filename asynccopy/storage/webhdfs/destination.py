@@ -112,6 +112,9 @@ class WebHdfsDestination:
 
     # --- small files ---------------------------------------------------------------------------------------------
 
+    def check_key(self, key: str) -> None:
+        key_path(key, self._root)
+
     async def put(
         self, key: str, body: bytes | memoryview, crc32c: int, status: FileStatus | None = None
     ) -> ObjectMeta:

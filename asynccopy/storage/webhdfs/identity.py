@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,10 +25,16 @@ TOKEN: Final = "ASYNCCOPY_DELEGATION_TOKEN"  # noqa: S105 - the variable that ho
 TOKEN_FILE: Final = "HADOOP_TOKEN_FILE_LOCATION"  # noqa: S105
 
 
-def identity(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
+def identity(
+    cluster: Cluster,
+    base: str,
+    nameservice: Nameservice,
+    environ: Mapping[str, str],
+    tls: ssl.SSLContext | None = None,
+) -> Auth:
     """The Auth for a cluster; ``base`` is its URL, nothing is contacted yet. Raises UsageError."""
     simple = partial(Simple, cluster.user or environ.get("HADOOP_USER_NAME") or getpass.getuser(), cluster.doas)
-    kerberos = partial(_kerberos, cluster, nameservice, environ)
+    kerberos = partial(_kerberos, cluster, nameservice, environ, tls)
     match cluster.auth:
         case "simple":
             return simple()
@@ -39,7 +46,7 @@ def identity(cluster: Cluster, base: str, nameservice: Nameservice, environ: Map
             return kerberos()
         case "token":
             return _token(cluster, base, nameservice, environ)
-    if cluster.token_file is not None:
+    if cluster.token_file is not None or cluster.token is not None:
         return _token(cluster, base, nameservice, environ)
     if cluster.principal is not None or cluster.keytab is not None or cluster.ccache is not None:
         return kerberos()
@@ -83,6 +90,9 @@ class FoundOut:
         if self._negotiated and who.startswith("&user.name="):
             return True  # asked before another one found out
         return self._auth is not None and self._auth.refused(who, response)
+
+    async def ticket(self, host: str) -> str:
+        return "" if self._auth is None else await self._auth.ticket(host)
 
     async def aclose(self) -> None:
         if self._auth is not None:
@@ -147,18 +157,19 @@ class TokenFile:
 
 
 def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
-    text = environ.get(TOKEN, "").strip()
+    text = (cluster.token or environ.get(TOKEN, "")).strip()
+    place = TOKEN if cluster.token is None else f"`token` of {base}"
     if cluster.token_file is None and text:
         try:
             tokens.parse_text(text)
         except ValueError as error:
-            raise UsageError(f"{TOKEN}: {error}", hint="it is the `urlString` of GETDELEGATIONTOKEN") from None
+            raise UsageError(f"{place}: {error}", hint="it is the `urlString` of GETDELEGATIONTOKEN") from None
         hide(text)
 
         async def same() -> str:
             return text
 
-        return Given(same, TOKEN)
+        return Given(same, place)
     path = _placed(cluster.token_file, environ) or environ.get(TOKEN_FILE)
     if path is None:
         raise UsageError(f"{base}: no delegation token", hint=f"set `token_file`, {TOKEN} or {TOKEN_FILE}")
@@ -172,10 +183,12 @@ def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
     return f"{folder}/{name}" if name and folder and "/" not in name else name
 
 
-def _kerberos(cluster: Cluster, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
+def _kerberos(
+    cluster: Cluster, nameservice: Nameservice, environ: Mapping[str, str], tls: ssl.SSLContext | None
+) -> Auth:
     from asynccopy.storage.webhdfs.delegation import Delegated, SpnegoIssuer  # late: few clusters need it
     from asynccopy.storage.webhdfs.kerberos import Identity
 
     keytab = _placed(cluster.keytab, environ)
     ours = Identity(cluster.principal, keytab=keytab, ccache=cluster.ccache, mutual=cluster.mutual)
-    return Delegated(SpnegoIssuer(nameservice, ours, cluster.doas))
+    return Delegated(SpnegoIssuer(nameservice, ours, cluster.doas, tls))

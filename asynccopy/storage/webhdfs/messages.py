@@ -5,10 +5,8 @@ What is said here of the server's behaviour was seen on Hadoop 3.5.0.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Final, Literal, TypeVar
 from urllib.parse import quote
 
@@ -27,17 +25,10 @@ from asynccopy.errors import (
     SourceChanged,
     WrongServer,
 )
+from asynccopy.logs import redact
 from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Response
-from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.entries import Entry, status_of
-
-_HOST = re.compile(r"[A-Za-z0-9._-]+")
-_AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]@:/?#\\]+))(?::(?P<port>[0-9]{1,5}))?")
-_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
-_QUERY = re.compile(r"[!-~]*")
-_METADATA = frozenset({ip_address("100.100.100.200"), ip_address("fd00:ec2::254")})
-"""Cloud metadata services outside of the link-local addresses (Alibaba Cloud, AWS)."""
 
 
 class _Entries(Struct):
@@ -61,6 +52,15 @@ class _Status(Struct):
     status: Entry = field(name="FileStatus")
 
 
+class _Coding(Struct, rename="camel"):
+    ec_bit: bool = False
+    enc_bit: bool = False
+
+
+class _CodingAnswer(Struct):
+    status: _Coding = field(name="FileStatus")
+
+
 class _Location(Struct):
     location: str = field(name="Location")
 
@@ -75,12 +75,13 @@ class _ChecksumAnswer(Struct):
 
 
 class DataNode(Struct, rename="camel"):
-    """Where a DataNode says it is: web and transfer address."""
+    """Where a DataNode says it is: web addresses (0: none) and transfer address."""
 
     ip_addr: str
     host_name: str
     info_port: int
     xfer_port: int
+    info_secure_port: int = 0
 
 
 class _ExtendedBlock(Struct, rename="camel"):
@@ -181,18 +182,12 @@ class _RemoteAnswer(Struct):
     remote: _Remote = field(name="RemoteException")
 
 
-class Redirect(Struct, frozen=True):
-    """Where the NameNode sends us. The path is not taken from it: see ``redirect``."""
-
-    origin: Origin
-    query: str
-
-
 T = TypeVar("T")
 
 _listing = msgspec.json.Decoder(_Listing)
 _statuses = msgspec.json.Decoder(_Statuses)
 _status = msgspec.json.Decoder(_Status)
+_coding = msgspec.json.Decoder(_CodingAnswer)
 _location = msgspec.json.Decoder(_Location)
 _checksum = msgspec.json.Decoder(_ChecksumAnswer)
 _blocks = msgspec.json.Decoder(_LocatedBlocksAnswer)
@@ -233,6 +228,14 @@ def file_status(response: Response, path: str, asked: str) -> FileStatus:
     return status_of(_decode(_status, response, asked).status, path)
 
 
+def coded(response: Response, asked: str) -> bool:
+    """GETFILESTATUS: whether what HDFS stores, and takes its checksum of, is other than the file's bytes in a row: the
+    stripes of an erasure-coded file (seen), or what an encryption zone makes of them.
+    """
+    status = _decode(_coding, response, asked).status
+    return status.ec_bit or status.enc_bit
+
+
 def list_page(response: Response, path: str, asked: str) -> ListPage:
     """LISTSTATUS_BATCH: one page, and the name to go on after."""
     batch = _decode(_listing, response, asked).listing
@@ -261,50 +264,10 @@ def _children(entries: list[Entry], path: str, asked: str) -> list[FileStatus]:
     return found
 
 
-def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
-    """The DataNode to go to, from a 307's header or from the JSON that ``noredirect=true`` gives.
-
-    The path in it is NFC-normalised by the server, so that following it as it is reads *another file* where two names
-    differ only in normalisation: only host, port and query are taken. Raises WrongServer for a redirect that no
-    NameNode gives.
-    """
+def location(response: Response, asked: str) -> str:
+    """Where the NameNode sends us: from a 307's header, or from the JSON that ``noredirect=true`` gives."""
     text = response.headers.get("location") if 300 <= response.status < 400 else None
-    if text is None:
-        text = _decode(_location, response, asked).location
-    scheme, _, rest = text.partition("://")
-    authority, _, rest = rest.partition("/")
-    if scheme != asking.scheme and (asking.scheme, scheme) != ("http", "https"):
-        raise WrongServer(f"{asked}: redirected to {scheme[:20] or 'no scheme'}, refused")
-    origin = _datanode(scheme, authority)
-    if origin is None:
-        raise WrongServer(f"{asked}: redirected to an address that no DataNode has, refused")
-    query = rest.partition("?")[2]
-    if not _QUERY.fullmatch(query):
-        # ``noredirect`` leaves non-ASCII unescaped, but only in the path.
-        raise WrongServer(f"{asked}: malformed redirect")
-    return Redirect(origin, query)
-
-
-@lru_cache(maxsize=4096)
-def _datanode(scheme: str, authority: str) -> Origin | None:
-    """The address in a redirect, None when no DataNode can have it. Remembered: it comes with every range."""
-    match = _AUTHORITY.fullmatch(authority)
-    if match is None:
-        return None
-    host = match["six"] or match["host"]
-    port = int(match["port"] or (443 if scheme == "https" else 80))
-    return Origin(scheme, host, port) if 0 < port < 65536 and _may_be_datanode(host) else None
-
-
-def _may_be_datanode(host: str) -> bool:
-    """False for what is no host, and for the addresses where cloud metadata services live, in any notation."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        # What ends in a number resolves as an IPv4 address too: 2852039166 and 0xa9.16689662 are 169.254.169.254.
-        return _HOST.fullmatch(host) is not None and _NUMBER.fullmatch(host) is None
-    address = getattr(address, "ipv4_mapped", None) or address
-    return not (address.is_link_local or address.is_unspecified or address.is_multicast or address in _METADATA)
+    return _decode(_location, response, asked).location if text is None else text
 
 
 def file_checksum(response: Response, asked: str) -> FileChecksum:
@@ -380,6 +343,7 @@ _PERMANENT = (
 
 _IMPOSSIBLE = ("Specified block size", "replication factor of", "ccess time for hdfs is not configured")
 """What an IOException says of attributes that the cluster gives no file."""
+_NO_REPLICA = ("nodes contain this block", "Could not obtain block", "BlockMissingException")
 
 
 class UnknownOperation(Refused):
@@ -395,7 +359,7 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _unnamed_failure(response, asked)
     name = remote.exception
-    text = f"{asked}: {name}: {remote.message.splitlines()[0][:300] if remote.message else 'no message'}"
+    text = redact(f"{asked}: {name}: {remote.message.splitlines()[0][:300] if remote.message else 'no message'}")
     if name == "FileNotFoundException":
         return NotFound(text)
     if name == "AccessControlException":
@@ -420,7 +384,11 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return Refused(text)
     if "under construction" in remote.message:
         return SourceChanged(f"{asked}: the file is still being written")
-    return ServerTrouble(text)  # some IOException: dead DataNodes, missing blocks, a NameNode going down
+    if any(words in remote.message for words in _NO_REPLICA):
+        return ServerTrouble(
+            text, hint="no live DataNode has a block of it: see `hdfs fsck PATH -files -blocks -locations`"
+        )
+    return ServerTrouble(text)  # some IOException: dead DataNodes, a NameNode going down
 
 
 def _unnamed_failure(response: Response, asked: str) -> AsyncCopyError:

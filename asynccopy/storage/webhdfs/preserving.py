@@ -24,12 +24,12 @@ class Preserving:
 
     def __init__(self, writer: WebHdfsWriter, words: AbstractSet[Preserved]) -> None:
         self._writer = writer
-        self._words = words
+        self.words = words
         self._access_times = True  # until the NameNode says that it keeps none
 
     async def check(self, path: str) -> None:
         """Prove on a file of ours that all can be set. Raises CredentialsRefused."""
-        if "owner" in self._words:
+        if "owner" in self.words:
             try:
                 await self._writer.set_owner(path, "asynccopy", "")
             except PermissionDenied as error:
@@ -40,11 +40,11 @@ class Preserving:
         options = ""
         if status is None:
             return options
-        if "block-size" in self._words and status.block_size:
+        if "block-size" in self.words and status.block_size:
             options += f"&blocksize={status.block_size}"
-        if "replication" in self._words and (copies := self._attributes(status).replication):
+        if "replication" in self.words and (copies := self._attributes(status).replication):
             options += f"&replication={copies}"
-        if "permission" in self._words:
+        if "permission" in self.words:
             options += f"&permission={_PRIVATE:o}"
         return options
 
@@ -53,11 +53,11 @@ class Preserving:
         if status is None:
             return written
         await self._owner(path, status)
-        if "times" in self._words:
+        if "times" in self.words:
             await self._times(path, status)
             written = replace(written, modification_time=status.modification_time)
         # Last: a file that its owner may not write takes no times but from the superuser.
-        if "permission" in self._words and self._attributes(status).permission != _PRIVATE:
+        if "permission" in self.words and self._attributes(status).permission != _PRIVATE:
             await self._writer.set_permission(path, self._attributes(status).permission)
         return written
 
@@ -66,14 +66,14 @@ class Preserving:
         if status is None:
             return
         await self._owner(path, status)
-        if "permission" in self._words:
+        if "permission" in self.words:
             await self._writer.set_permission(path, self._attributes(status).permission)
 
     async def _owner(self, path: str, status: FileStatus) -> None:
-        if self._words.isdisjoint(("owner", "group")):
+        if self.words.isdisjoint(("owner", "group")):
             return
         has = self._attributes(status)
-        owner, group = ("owner" in self._words and has.owner) or "", ("group" in self._words and has.group) or ""
+        owner, group = ("owner" in self.words and has.owner) or "", ("group" in self.words and has.group) or ""
         if not owner and not group:
             return
         try:

@@ -91,10 +91,16 @@ class WebHdfsSource:
 
     async def checksum(self, path: str) -> FileChecksum | None:
         response = await self._client.checksum(self._absolute(path))
+        if response is None:
+            return None
         return messages.file_checksum(response, self._asked("GETFILECHECKSUM", path))
 
     async def block_lengths(self, path: str) -> Sequence[int] | None:
-        status = await self.status(path)
+        response = await self._client.get("GETFILESTATUS", self._absolute(path))
+        asked = self._asked("GETFILESTATUS", path)
+        if messages.coded(response, asked):
+            return None
+        status = messages.file_status(response, path, asked)
         blocks = await self._client.blocks(self._absolute(path), ByteRange(0, max(1, status.length)))
         return [block.block.num_bytes for block in sorted(blocks, key=lambda block: block.start_offset)]
 

@@ -1,0 +1,46 @@
+"""Whether a store leaves what is there alone when a request asks it to, found out by trying."""
+
+from __future__ import annotations
+
+from asynccopy.errors import AlreadyThere
+from asynccopy.model import PartReceipt
+from asynccopy.storage.dialect import Dialect, Requests, abort
+from asynccopy.storage.documents import plain_etag, read_upload_id
+from asynccopy.storage.http import Headers
+
+_BODY = b"asynccopy asks whether this store overwrites"
+
+
+async def overwrites(client: Requests, dialect: Dialect, key: str, kept: Headers) -> bool:
+    """Whether a PUT or a Complete replaces an object though it must not; ``kept`` goes with every object.
+
+    Only an object can show that, so one is there for a moment: the one thing of a probe that is visible.
+    """
+    condition = [dialect.absent]
+    try:
+        for _ in range(2):  # the first makes it, unless a probe that was killed left one
+            await client.request("PUT", key, headers=[*kept, *condition])
+    except AlreadyThere:
+        return await _completes(client, dialect, key, kept)
+    else:
+        return True
+    finally:
+        await client.request("DELETE", key)
+
+
+async def _completes(client: Requests, dialect: Dialect, key: str, kept: Headers) -> bool:
+    """The same of a Complete: radosgw heeds the condition of a PUT, and passes over that of a Complete."""
+    response = await client.request("POST", key, [("uploads", "")], kept)
+    upload_id = read_upload_id(response.body, client.subject(key))
+    try:
+        sent = await client.request("PUT", key, [("partNumber", "1"), ("uploadId", upload_id)], body=_BODY)
+        part = PartReceipt(1, 0, len(_BODY), plain_etag(sent.headers.get("etag")), 0)
+        headers = [dialect.absent, ("content-type", "application/xml")]
+        document = dialect.write_completion([part])
+        response = await client.request("POST", key, [("uploadId", upload_id)], headers, document)
+        dialect.read_completion(response, client.subject(key))
+    except AlreadyThere:
+        return False
+    finally:
+        await abort(client, key, upload_id)
+    return True
