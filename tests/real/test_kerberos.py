@@ -240,8 +240,9 @@ def test_a_proxy_user_acts_for_others(secure: Secure, program: Program, bucket: 
 def test_two_endpoints_are_two_people(secure: Secure, program: Program) -> None:
     """From what only alice may read to where only bob may write, in one process."""
     with secure.client() as client:
-        client.put("/home/alice/hers", b"alice's")
-        client.set_owner("/home/alice/hers", "alice", "users")
+        for number in range(20):
+            client.put(f"/home/alice/hers-{number}", b"alice's")
+            client.set_owner(f"/home/alice/hers-{number}", "alice", "users")
     secure.realm.kinit("bob", program.folder / "bob.cache")
     text = "".join(
         f'[endpoints.{name}]\ntype = "webhdfs"\nurl = "{secure.url}"\n{line}\n'
@@ -251,10 +252,12 @@ def test_two_endpoints_are_two_people(secure: Secure, program: Program) -> None:
         )
     )
     (program.folder / "c.toml").write_text(text)
-    ended = program.copy("hers:/home/alice", "his:/home/bob/copy", "--config", str(program.folder / "c.toml"))
+    ended = program.copy(
+        "hers:/home/alice", "his:/home/bob/copy", "--processes", "2", "--config", str(program.folder / "c.toml")
+    )
     assert ended.code == 0, ended.err
     with secure.client() as client:
-        assert client.status("/home/bob/copy/hers")["owner"] == "bob"
+        assert client.status("/home/bob/copy/hers-19")["owner"] == "bob"
 
 
 async def test_realms_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
