@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,7 +19,6 @@ from asynccopy.errors import (
     Refused,
     SourceChanged,
     StillOpen,
-    Transient,
     root_cause,
 )
 from asynccopy.executors.cores import most_ranges
@@ -33,27 +31,22 @@ from asynccopy.mirror.diff import Finder
 from asynccopy.mirror.file_log import FileLog
 from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
+from asynccopy.mirror.preflight import look_back, patiently
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.renames import PROVEN, carried_over
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import GIB, FileStatus, OpenUpload
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
-from asynccopy.storage.retrying import RetryingDestination, Trouble
+from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
 from asynccopy.transfer.uploads import abort
 
 COPIED_AT_ONCE = GIB
 """Bytes that every store copies in one request; a larger object may take a multipart upload."""
-LOOKED_BACK = 16
-"""Done files whose objects are looked up before a journal is believed."""
-PREFLIGHT: Final = 15.0
-"""Seconds for which passing trouble of a side is waited for before anything was done."""
 CHANGES = 5
 """How often a file may turn out changed in one run before it is left, by name, for the next."""
-
-T = TypeVar("T")
 
 
 class CopyOptions(Struct, frozen=True):
@@ -142,9 +135,11 @@ class Mirror:
         Raises Interrupted when ``stop`` was set before the end; Unreachable, CredentialsRefused, NotThere,
         WrongServer from the preflight of both sides, before anything is written; JournalError.
         """
-        root = await self._preflight(self._bare_source.check)
+        root = await patiently(self._bare_source.check, self._policy, self._noticed)
         known = self.capabilities
-        capabilities = known if known is not None else await self._preflight(self._bare_destination.check)
+        capabilities = (
+            known if known is not None else await patiently(self._bare_destination.check, self._policy, self._noticed)
+        )
         self.capabilities = capabilities
         if self._options.part_size is not None:
             check_part_size(self._options.part_size, self._bare_destination.limits)
@@ -163,7 +158,7 @@ class Mirror:
         source = retrying_source(self._bare_source, recipe.single_file, self._policy, watch.noticed)
         destination = RetryingDestination(self._bare_destination, self._policy, watch.noticed)
         if known is None:
-            await self._look_back(destination)
+            await look_back(self._journal, destination)
         await self._begin()
         executor = self._build(recipe, source, destination, watch)
         listing = self._listing(source)
@@ -205,34 +200,17 @@ class Mirror:
     def _check_path(self, path: str) -> None:
         self._bare_destination.check_key(self._bare_destination.prefix + path)
 
-    async def _preflight(self, check: Callable[[], Awaitable[T]]) -> T:
-        """A wrong address is told at once; passing trouble is waited for, but not long: somebody may look on."""
-        policy = replace(self._policy, patience=min(self._policy.patience, PREFLIGHT))
-        trouble = Trouble(policy, self._noticed)
-        while True:
-            try:
-                return await check()
-            except Transient as error:
-                await trouble.wait(error)
-
     # --- the pass ------------------------------------------------------------------------------------------------
 
     def _listing(self, source: Source) -> Listing:
+        found, check, marked = self._found.set, self._check_path, self._options.preserving
         return Listing(
-            source,
-            self._journal,
-            self._selection,
-            self._progress,
-            self._stop,
-            self._found.set,
-            self._check_path,
-            directories=self._options.preserving,
+            source, self._journal, self._selection, self._progress, self._stop, found, check, directories=marked
         )
 
     async def _begin(self) -> None:
-        await self._journal.begin_pass(
-            self._selection.text_with(self._options.preserving) + self._look.label, self._look.kind
-        )
+        text = self._selection.text_with(self._options.preserving) + self._look.label
+        await self._journal.begin_pass(text, self._look.kind)
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress
@@ -243,21 +221,6 @@ class Mirror:
             progress.skipped_files = state.listed_files - totals.pending_files - totals.failed_files
             progress.skipped_bytes = state.listed_bytes - totals.pending_bytes - totals.failed_bytes
         self._listed = progress.listing_done = state.listing_done
-
-    async def _look_back(self, destination: Destination) -> None:
-        """Look up a few objects that the journal has as done, before it is believed for all the others.
-
-        The destination may be another store under the same name, or emptied. Then everything is copied again; where
-        only some objects are gone, those are.
-        """
-        rows = await self._journal.some_done(LOOKED_BACK)
-        gone = []
-        for row in rows:
-            meta = await destination.head(destination.prefix + row.status.path)
-            if meta is None or meta.size != row.status.length:
-                gone.append(row.status.path)
-        if gone:
-            await self._journal.reopen(gone if len(gone) < len(rows) else None)
 
     async def _find(self, finder: Finder) -> None:
         if not self._listed:

@@ -109,8 +109,8 @@ async def upload(destination: WebHdfsDestination, file: FileStatus, pieces: list
 
 async def test_a_file_has_all_before_it_has_its_name(stage: Stage) -> None:
     destination = stage.destination()
+    await put(destination, status("d/first", 4))
     before = stage.hdfs.counts.copy()
-    stage.tree.mkdir(f"{ROOT}/d")
     said = await put(destination, status("d/f", 4))
     assert kept(stage.inode("d/f")) == WHOLE
     assert said == await destination.head("d/f")  # the ETag, which has the time, included

@@ -399,4 +399,4 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(events: Events, 
         webhooks.tell(notice())
         await asyncio.wait_for(webhooks.delivered(), 5)
     assert receiver.bodies == []
-    assert "CERTIFICATE_VERIFY_FAILED" in events()[0]["reason"]
+    assert "a CA that is not trusted" in events()[0]["reason"]
