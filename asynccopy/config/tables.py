@@ -155,24 +155,8 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
 
     @property
     def settings(self) -> Mapping[str, object]:
-        return {
-            "cluster": Cluster(
-                servers=self.addresses,
-                user=self.user,
-                doas=self.doas,
-                auth=self.auth,
-                principal=self.principal,
-                keytab=self.keytab,
-                ccache=self.ccache,
-                mutual=self.mutual,
-                token_file=self.token_file,
-                password_file=self.password_file,
-                ca_file=self.ca_file,
-                client_certificate=self.client_certificate,
-                client_key=self.client_key,
-                redirects=self.redirects,
-            )
-        }
+        told = {name: getattr(self, name) for name in Cluster.__struct_fields__ if name in self.__struct_fields__}
+        return {"cluster": Cluster(servers=self.addresses, **told)}
 
 
 class _Bucket(_Table, frozen=True, kw_only=True):
