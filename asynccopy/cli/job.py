@@ -17,7 +17,7 @@ from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import Place, Settings, Stores, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Place, Settings, Stores, open_destination, open_source
 
 MAPPING: Final = "contents"
 """How source paths become keys: the contents of the source directory go below the destination prefix."""
@@ -33,6 +33,7 @@ class Sides(Struct):
     destination: Destination
     source_place: Place
     destination_place: Place
+    namenodes: NameNodes
     stores: Stores
 
 
@@ -46,12 +47,12 @@ async def open_sides(
     """
     names = None if config is None else load(config)
     source, reading_settings = resolve(source, names, settings)
-    stores = Stores()
-    reading = open_source(source, reading_settings, stores=stores)
+    namenodes, stores = NameNodes(), Stores()
+    reading = open_source(source, reading_settings, namenodes=namenodes, stores=stores)
     try:
         destination, writing_settings = resolve(destination, names, settings)
         writing_settings = replace(writing_settings, objects=replace(writing_settings.objects, **(objects or {})))
-        writing = open_destination(destination, writing_settings, stores=stores)
+        writing = open_destination(destination, writing_settings, namenodes=namenodes, stores=stores)
     except BaseException:
         await reading.aclose()
         raise
@@ -63,6 +64,7 @@ async def open_sides(
             writing,
             _place(source, reading.url, reading_settings),
             _place(destination, writing.url, writing_settings),
+            namenodes,
             stores,
         )
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Final, TypeVar
@@ -26,7 +26,7 @@ from asynccopy.storage.interface import Reader
 from asynccopy.storage.pace import Pace
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.allowance import Allowance
-from asynccopy.storage.webhdfs.auth import Auth
+from asynccopy.storage.webhdfs.auth import Auth, TokenEnded
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     LocatedBlock,
@@ -51,6 +51,7 @@ BYTES: Final = "application/octet-stream"
 """The content type of a file's bytes; everything else is a message."""
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
 
 
 class NoBlocks(SourceChanged):
@@ -113,6 +114,7 @@ class WebHdfsClient:
     async def read(self, path: str, range: ByteRange) -> Reader:
         """OPEN a range. A DataNode that fails on the way is avoided for a while."""
         query = f"&offset={range.offset}&length={range.length}"
+        who = await self._who()
         target = self._datanodes.next() if range.length <= DIRECT else None
         if target is None:
             target = await self._datanode("OPEN", path, query, range.offset)
@@ -130,7 +132,7 @@ class WebHdfsClient:
             self._datanodes.opened(path, target)
             return _DataNodeReader(self, target.origin, answer, range.length, self._pace)
         if answer.status != 200:
-            raise self._refusal(target.origin, answer, asked)
+            raise self._refusal(target.origin, who, answer, asked)
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) < range.length:
             raise SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
@@ -145,6 +147,7 @@ class WebHdfsClient:
         before its length was looked up.
         """
         asked = self._asked("CREATE", path)
+        who = await self._who()
         response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
@@ -159,7 +162,7 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         if response.status not in (200, 201):
-            raise self._refusal(target.origin, response, asked)
+            raise self._refusal(target.origin, who, response, asked)
 
     async def checksum(self, path: str) -> Response | None:
         """GETFILECHECKSUM; None of an empty file for which only a stranger would answer.
@@ -167,26 +170,27 @@ class WebHdfsClient:
         Asked of the DataNode that has just read the file, which spares the NameNode a request: one that fails is not
         believed, and the NameNode names another.
         """
+        who = await self._who()
         opened = self._datanodes.reader_of(path)
         if opened is not None:
             try:
-                return await self._checksum_at(path, opened)
+                return await self._checksum_at(path, opened, who)
             except Transient:
                 pass  # it is suspected now, if it was its fault
         try:
             target = await self._datanode("GETFILECHECKSUM", path, "", 0)
         except NoBlocks:
             return None
-        return await self._checksum_at(path, target)
+        return await self._checksum_at(path, target, who)
 
-    async def _checksum_at(self, path: str, target: Redirect) -> Response:
+    async def _checksum_at(self, path: str, target: Redirect, who: str) -> Response:
         asked = self._asked("GETFILECHECKSUM", path)
         try:
             response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         if response.status != 200:
-            raise self._refusal(target.origin, response, asked)
+            raise self._refusal(target.origin, who, response, asked)
         return response
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
@@ -208,18 +212,30 @@ class WebHdfsClient:
     # --- NameNode ------------------------------------------------------------------------------------------------
 
     async def _ask(self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None) -> Response:
-        who = await self._auth.query()
-
-        async def send(server: Server) -> Response:
+        async def send(server: Server, who: str) -> Response:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
             headers = await self._auth.headers(server.origin)
             return await self._names.request(server.origin, method, target, headers, limit=limit)
 
+        return await self._as_us(send)
+
+    async def _who(self) -> str:
+        who = await self._auth.query()
+        self._datanodes.asked_as(who)
+        return who
+
+    async def _as_us(self, send: Callable[[Server, str], Awaitable[T]]) -> T:
+        """What the nameservice answers to who we are: to who we are by now, where it no longer takes the first."""
+        who = await self._who()
         try:
-            return await self.nameservice.ask(send)
+            answer = await self.nameservice.ask(lambda server: send(server, who))
+            if isinstance(answer, Response) and answer.status in (401, 403) and self._auth.refused(who, answer):
+                who = await self._who()
+                answer = await self.nameservice.ask(lambda server: send(server, who))
         except Stalled:
             self.allowance.refused()
             raise
+        return answer
 
     def _answered(self, seconds: float) -> None:
         self.allowance.answered(seconds)
@@ -255,21 +271,16 @@ class WebHdfsClient:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
     async def _redirect(self, op: str, path: str, query: str, offset: int, asked: str) -> Redirect:
-        here = Redirect(self.namenode, f"op={op}{await self._auth.query()}")
         if self._gateway:
-            return here
+            return Redirect(self.namenode, f"op={op}{await self._who()}")
 
-        async def send(server: Server) -> Reader | Response:
+        async def send(server: Server, who: str) -> Reader | Response:
             # noredirect (3.x) spares the 307; an older server redirects all the same.
-            target = f"{server.prefix}{encoded(path)}?{here.query}{query}&noredirect=true"
+            target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}&noredirect=true"
             headers = await self._auth.headers(server.origin)
             return await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES)
 
-        try:
-            answer = await self.nameservice.ask(send)
-        except Stalled:
-            self.allowance.refused()
-            raise
+        answer = await self._as_us(send)
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):
                 raise self._failure(answer, asked)
@@ -277,7 +288,7 @@ class WebHdfsClient:
         if not isinstance(answer, Response):
             answer.close()
         self._gateway = True
-        return here
+        return Redirect(self.namenode, f"op={op}{await self._who()}")
 
     async def _proven(self, found: Redirect, asked: str, block: tuple[str, int] | None = None) -> Redirect:
         """The redirect, once it is known to lead to a DataNode. Of a host that is met for the first time the NameNode
@@ -307,6 +318,8 @@ class WebHdfsClient:
 
         async def send(server: Server) -> Response:
             headers = await self._auth.headers(server.origin)
+            if ticket := await self._auth.ticket(server.origin.host):
+                headers = (*headers, ("Authorization", ticket))
             return await self._names.request(server.origin, "GET", LIVE, headers)
 
         response = await self.nameservice.ask(send)
@@ -318,13 +331,15 @@ class WebHdfsClient:
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
 
-    def _refusal(self, datanode: Origin, answer: Response, asked: str) -> AsyncCopyError:
-        """What the answer of a DataNode means that is no success. One that redirects once more, or answers as no
-        DataNode does, is in trouble itself; the others are not.
+    def _refusal(self, datanode: Origin, who: str, answer: Response, asked: str) -> AsyncCopyError:
+        """What the answer of a DataNode means that is no success, to a request with the token of ``who``. One that
+        redirects once more, or answers as no DataNode does, is in trouble itself; the others are not.
         """
         meaning: AsyncCopyError
         if 300 <= answer.status < 400:
             meaning = ServerTrouble(f"{asked}: redirected once more by {datanode.netloc}, refused")
+        elif answer.status in (401, 403) and self._auth.refused(who, answer):
+            meaning = TokenEnded(f"{asked}: the delegation token has ended")
         else:
             meaning = failure(answer, asked)
             if isinstance(meaning, WrongServer) and datanode != self.namenode:
