@@ -63,6 +63,15 @@ class Unreachable(SideError):
     default_hint = "check the address and that the server is up"
 
 
+class NoActiveNameNode(Unreachable):
+    """No server of the nameservice does the work now: each is standby, starting, in safe mode, or does not answer.
+
+    It is waited for as for an unreachable side, and no file fails by it.
+    """
+
+    default_hint = "wait for it, or name the nameservice's other NameNodes too; hdfs haadmin -getAllServiceState"
+
+
 class CredentialsRefused(SideError):
     """The side does not accept who we are."""
 
@@ -123,7 +132,7 @@ class Throttled(Transient):
 
 
 class ServerTrouble(Transient):
-    """A 5xx, a standby or starting NameNode, safe mode: the server's trouble, not the request's."""
+    """A 5xx, a dead DataNode, a NameNode that asks to try again: the server's trouble, not the request's."""
 
 
 class ChecksumMismatch(Transient):

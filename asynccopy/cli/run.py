@@ -12,7 +12,7 @@ from msgspec import structs
 from asynccopy import logs
 from asynccopy.config import Config, MirrorConfig, load
 from asynccopy.config.cluster import Cluster
-from asynccopy.errors import AsyncCopyError, NotThere, ServerTrouble
+from asynccopy.errors import AsyncCopyError, NoActiveNameNode, NotThere, ServerTrouble
 from asynccopy.executors.loop import new_loop
 from asynccopy.logs import printable
 
@@ -101,7 +101,7 @@ async def _reach_servers(config: Config, side: str) -> None:
         there = open_source(url.replace(cluster.servers[0], server, 1), alone)
         try:
             await there.check()
-        except (ServerTrouble, NotThere):
+        except (NoActiveNameNode, ServerTrouble, NotThere):
             pass  # it answers, and knows who we are: a standby NameNode, or a destination that is still to be made
         finally:
             await there.aclose()

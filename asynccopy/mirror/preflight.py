@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from asynccopy.errors import Transient
+from asynccopy.errors import NoActiveNameNode, Transient
 from asynccopy.journal import Journal
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Destination
@@ -27,7 +27,7 @@ async def patiently(check: Callable[[], Awaitable[T]], policy: RetryPolicy, noti
     while True:
         try:
             return await check()
-        except Transient as error:
+        except (Transient, NoActiveNameNode) as error:
             await trouble.wait(error)
 
 

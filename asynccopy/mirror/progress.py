@@ -90,7 +90,7 @@ class Progress:
             self._throttled = (monotonic(), error.message)
             return
         self.retries += 1
-        if delay >= LONG_DELAY:
+        if delay >= LONG_DELAY or error.fatal:  # a side that is away is told at once
             self._hindered = (error.message, self._marks())
 
     @property

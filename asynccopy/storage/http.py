@@ -146,6 +146,7 @@ class HttpDoor:
         length: int,
         *,
         kind: str | None = None,
+        patience: float | None = None,
         pace: Pace | None = None,
     ) -> Reader | Response:
         """Ask for a body of exactly ``length`` bytes: a Reader over it, else the Response (b"" instead of a body of
@@ -153,6 +154,7 @@ class HttpDoor:
 
         What announces its length is taken as it is; what does not is counted (``fallback``), and raises ServerTrouble
         when there is more. ``kind``: the content type of the body; an answer of another one is a Response, all of it.
+        ``patience``: as of ``request``.
         ``pace``: what is usual there; a body that lags far behind it is given up as Straggler.
         """
         head = _head(origin, method, target, headers, None)
@@ -163,7 +165,7 @@ class HttpDoor:
             lent = keep = False
             try:
                 connection.write(head)
-                status, fields, may_keep = await connection.read_head(pool.stall)
+                status, fields, may_keep = await connection.read_head(pool.stall if patience is None else patience)
                 if status not in (200, 206) or (kind is not None and media_type(fields) != kind):
                     response, keep = await self._rest(connection, status, fields, may_keep, MESSAGE)
                     return response

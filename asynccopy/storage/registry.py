@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asynccopy.storage.webhdfs.allowance import Allowance
     from asynccopy.storage.webhdfs.auth import Auth, Shared
     from asynccopy.storage.webhdfs.client import WebHdfsClient
-    from asynccopy.storage.webhdfs.nameservice import Nameservice
+    from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:]+)\]|(?P<host>[A-Za-z0-9._-]+))(?::(?P<port>\d{1,5}))?")
@@ -76,19 +76,24 @@ class Place(Struct, frozen=True):
 
 
 class NameNodes:
-    """Has the sides that are opened with it share what each NameNode bears, and who they are there: one delegation
-    token serves them all. ``ask``: who knows that, where another process does.
+    """Has the sides that are opened with it share what each nameservice bears, which serves them all, and the cluster;
+    which of its NameNodes is active; and who they are there: one delegation token serves them all. Those that have one
+    server in common are on one nameservice. ``ask``: who knows who they are, where another process does.
     """
 
     def __init__(self, ask: Callable[[Place, str, str], Awaitable[str]] | None = None) -> None:
         self._allowances: dict[Origin, Allowance] = {}
         self._identities: dict[object, Shared] = {}
         self._ask = ask
+        self._nameservices: dict[frozenset[Server], Nameservice] = {}
 
     def join(self, client: WebHdfsClient) -> None:
-        shared = self._allowances.setdefault(client.namenode, client.allowance)
+        origins = client.nameservice.origins
+        shared = next((self._allowances[each] for each in origins if each in self._allowances), client.allowance)
+        for each in origins:
+            self._allowances.setdefault(each, shared)
         shared.widen(client.allowance.most)
-        client.share(shared)
+        client.share(shared, self._nameservices.setdefault(frozenset(client.nameservice.servers), client.nameservice))
 
     def identity(self, base: str, settings: Settings, nameservice: Nameservice) -> Shared:
         """Who we are at a cluster, to be joined and closed by a side."""

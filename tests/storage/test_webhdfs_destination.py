@@ -151,6 +151,17 @@ async def test_a_completion_that_was_cut_off_goes_on(
     assert await stage.destination.list_uploads("") == []
 
 
+async def test_a_part_that_was_renamed_unheard_is_not_taken_for_missing(stage: Stage) -> None:
+    """The request is repeated, and finds the part renamed already."""
+    upload = await stage.destination.create_upload("key")
+    fault = Fault(LostReply(), op="RENAME")
+    stage.hdfs.faults.append(fault)
+    part = await send(stage.destination, "key", upload, 1, 0, b"one")
+    assert fault.hits == 1
+    await stage.destination.complete_upload("key", upload, [part], 0)
+    assert stage.held() == {"key": b"one"}
+
+
 async def test_a_completion_beside_another_one_is_tried_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     upload, parts = await stage.uploaded("key", [b"one", b"two", b"three"])
     writer = stage.destination._writer

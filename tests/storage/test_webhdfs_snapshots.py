@@ -23,7 +23,7 @@ from asynccopy.storage.registry import Settings, open_source
 from asynccopy.storage.retrying import RetryingSource
 from asynccopy.storage.single import SingleFile
 from asynccopy.storage.webhdfs import snapshots as webhdfs_snapshots
-from asynccopy.storage.webhdfs.messages import DiffEntry, DiffPage
+from asynccopy.storage.webhdfs.snapshot_messages import DiffEntry, DiffPage
 from asynccopy.storage.webhdfs.snapshots import Renames
 from tests.suites.source import assert_explains, diff_of, read, walk
 

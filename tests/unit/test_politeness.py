@@ -91,7 +91,6 @@ def test_a_low_ceiling_is_kept_to(most: int) -> None:
     [
         (503, b"", True),
         (429, b"<html>", True),
-        (403, b'{"RemoteException":{"exception":"StandbyException"}}', True),
         (403, b'{"RemoteException":{"exception":"RetriableException","message":"Server too busy"}}', True),
         (403, b'{"RemoteException":{"exception":"IOException","message":"Server too busy"}}', True),
         (403, b'{"RemoteException":{"exception":"IOException","message":"disk"}}', False),

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -13,6 +14,7 @@ from asynccopy.errors import (
     AsyncCopyError,
     ConnectionLost,
     FileError,
+    NoActiveNameNode,
     ServerTrouble,
     SourceChanged,
     Stalled,
@@ -21,7 +23,7 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import ByteRange
-from asynccopy.storage.http import HttpDoor, Response, media_type
+from asynccopy.storage.http import Headers, HttpDoor, Response, media_type
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pace import Pace
 from asynccopy.storage.pool import Origin
@@ -29,12 +31,14 @@ from asynccopy.storage.webhdfs.allowance import Allowance
 from asynccopy.storage.webhdfs.auth import Auth, TokenEnded
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
+    PREFIX,
     LocatedBlock,
+    UnknownOperation,
     encoded,
     failure,
     located_blocks,
 )
-from asynccopy.storage.webhdfs.nameservice import PREFIX, Nameservice, Server
+from asynccopy.storage.webhdfs.nameservice import Nameservice, Server, active
 from asynccopy.storage.webhdfs.politeness import overloaded
 from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, live_datanodes, redirect, refused
 
@@ -88,7 +92,6 @@ class WebHdfsClient:
         self._data.pool.each = PER_DATANODE
         self._pace = Pace()
         self._learning = asyncio.Lock()
-        self._gateway = False  # until the server sends the bytes where a NameNode sends a redirect
         self.share(Allowance(connections))
         self._names.observe = self._answered
 
@@ -97,33 +100,48 @@ class WebHdfsClient:
         """The one that is asked now."""
         return self.nameservice.active.origin
 
-    def share(self, allowance: Allowance) -> None:
-        """Take the places for requests to the NameNode from there, as others may. Not after the first request."""
+    def share(self, allowance: Allowance, nameservice: Nameservice | None = None) -> None:
+        """Take the places for requests to the NameNode from there, as others may, and what is known of the nameservice.
+        Not after the first request.
+        """
+        self.nameservice = nameservice or self.nameservice
         self.allowance = allowance
         self._names.pool.places = allowance.places
 
     async def get(
         self, op: str, path: str, query: str = "", *, method: str = "GET", limit: int | None = None
     ) -> Response:
-        """An operation that the NameNode answers itself; a success, else the error it means is raised."""
-        response = await self._ask(op, path, query, method=method, limit=limit)
+        """An operation that the NameNode answers itself; a success, else the error it means is raised.
+
+        What the nameservice does not know is asked for once: from then on it is UnknownOperation at once.
+        """
+        if op in self.nameservice.unknown:
+            raise UnknownOperation(f"{self._asked(op, path)}: not known there")
+        _, response = await self._ask(op, path, query, method=method, limit=limit)
         if response.status != 200:
-            raise self._failure(response, self._asked(op, path))
+            error = self._failure(response, self._asked(op, path))
+            if isinstance(error, UnknownOperation):
+                self.nameservice.unknown.add(op)
+            raise error
         return response
 
     async def read(self, path: str, range: ByteRange) -> Reader:
         """OPEN a range. A DataNode that fails on the way is avoided for a while."""
         query = f"&offset={range.offset}&length={range.length}"
         who = await self._who()
-        target = self._datanodes.next() if range.length <= DIRECT else None
+        # Nor can a DataNode serve a file while it finds no NameNode: then it is the NameNode that is waited for.
+        direct = range.length <= DIRECT and not self.nameservice.trouble
+        target = self._datanodes.next() if direct else None
         if target is None:
             target = await self._datanode("OPEN", path, query, range.offset)
             self._datanodes.named(target)
         asked = self._asked("OPEN", path)
         # Our path (see ``messages.redirect``) and, whatever the redirect said, our range.
-        url = f"{PREFIX}{encoded(path)}?{queries(target.query)[0]}{query}"
+        rest, plain = queries(target.query)
+        url = f"{target.prefix}{encoded(path)}?{target.query if plain is None else rest + query}"
+        headers = await self._credentials(target.origin)
         try:
-            answer = await self._data.download(target.origin, "GET", url, (), range.length, pace=self._pace)
+            answer = await self._data.download(target.origin, "GET", url, headers, range.length, pace=self._pace)
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         except Transient as error:
@@ -148,12 +166,12 @@ class WebHdfsClient:
         """
         asked = self._asked("CREATE", path)
         who = await self._who()
-        response = await self._ask("CREATE", path, f"{query}&noredirect=true", method="PUT")
+        server, response = await self._ask("CREATE", path, query, method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
-        target = await self._proven(redirect(response, self.namenode, asked), asked)
-        url = f"{PREFIX}{encoded(path)}?{target.query}"  # our path: the redirect's is NFC-normalised
-        headers = (("Content-Type", BYTES),)
+        target = await self._proven(redirect(response, server.origin, asked), asked)
+        url = f"{target.prefix}{encoded(path)}?{target.query}"  # our path: the redirect's is NFC-normalised
+        headers = (("Content-Type", BYTES), *await self._credentials(target.origin))
         try:
             if isinstance(body, bytes | memoryview):
                 response = await self._data.request(target.origin, "PUT", url, headers, body)
@@ -185,8 +203,10 @@ class WebHdfsClient:
 
     async def _checksum_at(self, path: str, target: Redirect, who: str) -> Response:
         asked = self._asked("GETFILECHECKSUM", path)
+        headers = await self._credentials(target.origin)
+        url = f"{target.prefix}{encoded(path)}?{target.query}"
         try:
-            response = await self._data.request(target.origin, "GET", f"{PREFIX}{encoded(path)}?{target.query}")
+            response = await self._data.request(target.origin, "GET", url, headers)
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         if response.status != 200:
@@ -211,31 +231,43 @@ class WebHdfsClient:
 
     # --- NameNode ------------------------------------------------------------------------------------------------
 
-    async def _ask(self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None) -> Response:
-        async def send(server: Server, who: str) -> Response:
+    async def _ask(
+        self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None
+    ) -> tuple[Server, Response]:
+        async def send(server: Server, who: str, patience: float | None) -> tuple[Server, Response]:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
+            if op == "CREATE":  # asks only where to
+                target += _noredirect(server)
             headers = await self._auth.headers(server.origin)
-            return await self._names.request(server.origin, method, target, headers, limit=limit)
+            response = await self._names.request(server.origin, method, target, headers, patience=patience, limit=limit)
+            return server, active(server, response)
 
-        return await self._as_us(send)
+        return await self._as_us(send, once=method != "GET" and op != "CREATE", patient=limit is not None)
 
     async def _who(self) -> str:
         who = await self._auth.query()
         self._datanodes.asked_as(who)
         return who
 
-    async def _as_us(self, send: Callable[[Server, str], Awaitable[T]]) -> T:
+    async def _as_us(
+        self,
+        send: Callable[[Server, str, float | None], Awaitable[tuple[Server, T]]],
+        *,
+        once: bool = False,
+        patient: bool = False,
+    ) -> tuple[Server, T]:
         """What the nameservice answers to who we are: to who we are by now, where it no longer takes the first."""
         who = await self._who()
+        ask = partial(self.nameservice.ask, once=once, patient=patient)
         try:
-            answer = await self.nameservice.ask(lambda server: send(server, who))
+            server, answer = await ask(lambda server, patience: send(server, who, patience))
             if isinstance(answer, Response) and answer.status in (401, 403) and self._auth.refused(who, answer):
                 who = await self._who()
-                answer = await self.nameservice.ask(lambda server: send(server, who))
+                server, answer = await ask(lambda server, patience: send(server, who, patience))
         except Stalled:
             self.allowance.refused()
             raise
-        return answer
+        return server, answer
 
     def _answered(self, seconds: float) -> None:
         self.allowance.answered(seconds)
@@ -252,7 +284,7 @@ class WebHdfsClient:
         """Ask the NameNode for a DataNode, and once more for another one when it names one that has just failed."""
         asked = self._asked(op, path)
         found = await self._redirect(op, path, query, offset, asked)
-        if found.origin == self.namenode or not self._datanodes.suspected(found.origin):
+        if found.origin in self.nameservice.origins or not self._datanodes.suspected(found.origin):
             return found  # a gateway knows no other one than itself
         avoid = ",".join(
             f"{node.ip_addr}:{node.xfer_port}"  # the only form that is understood; the redirect's host:port is ignored
@@ -271,24 +303,35 @@ class WebHdfsClient:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
     async def _redirect(self, op: str, path: str, query: str, offset: int, asked: str) -> Redirect:
-        if self._gateway:
-            return Redirect(self.namenode, f"op={op}{await self._who()}")
+        if self.nameservice.streams:
+            server = self.nameservice.turn()
+            return Redirect(server.origin, f"op={op}{await self._who()}", server.prefix)
 
-        async def send(server: Server, who: str) -> Reader | Response:
-            # noredirect (3.x) spares the 307; an older server redirects all the same.
-            target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}&noredirect=true"
+        async def send(server: Server, who: str, patience: float | None) -> tuple[Server, Reader | Response]:
+            target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}{_noredirect(server)}"
             headers = await self._auth.headers(server.origin)
-            return await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES)
+            answer = await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES, patience=patience)
+            return server, active(server, answer) if isinstance(answer, Response) else answer
 
-        answer = await self._as_us(send)
+        server, answer = await self._as_us(send)
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):
                 raise self._failure(answer, asked)
-            return await self._proven(redirect(answer, self.namenode, asked), asked, (path, offset))
-        if not isinstance(answer, Response):
+            found = redirect(answer, server.origin, asked)
+            if found.origin != server.origin:
+                return await self._proven(found, asked, (path, offset))
+            # A gateway that names itself: HttpFS. Knox does so by a query that only it can read.
+            self.nameservice.gateways = True
+            if queries(found.query)[1] is None:
+                return found
+        elif not isinstance(answer, Response):
             answer.close()
-        self._gateway = True
-        return Redirect(self.namenode, f"op={op}{await self._who()}")
+        self.nameservice.gateways = self.nameservice.streams = True
+        return Redirect(server.origin, f"op={op}{await self._who()}", server.prefix)
+
+    async def _credentials(self, origin: Origin) -> Headers:
+        """What goes with a request for bytes: nothing to a DataNode, all to a gateway."""
+        return await self._auth.headers(origin) if origin in self.nameservice.origins else ()
 
     async def _proven(self, found: Redirect, asked: str, block: tuple[str, int] | None = None) -> Redirect:
         """The redirect, once it is known to lead to a DataNode. Of a host that is met for the first time the NameNode
@@ -316,11 +359,11 @@ class WebHdfsClient:
         It alone tells where a new file may be written, which has no blocks yet.
         """
 
-        async def send(server: Server) -> Response:
+        async def send(server: Server, patience: float | None) -> Response:
             headers = await self._auth.headers(server.origin)
             if ticket := await self._auth.ticket(server.origin.host):
                 headers = (*headers, ("Authorization", ticket))
-            return await self._names.request(server.origin, "GET", LIVE, headers)
+            return await self._names.request(server.origin, "GET", LIVE, headers, patience=patience)
 
         response = await self.nameservice.ask(send)
         if response.status >= 500:
@@ -342,18 +385,33 @@ class WebHdfsClient:
             meaning = TokenEnded(f"{asked}: the delegation token has ended")
         else:
             meaning = failure(answer, asked)
-            if isinstance(meaning, WrongServer) and datanode != self.namenode:
+            if isinstance(meaning, WrongServer) and datanode not in self.nameservice.origins:
                 meaning = ServerTrouble(f"{asked}: no DataNode answers at {datanode.netloc}: HTTP {answer.status}")
         return self.suspect(datanode, meaning) if isinstance(meaning, ServerTrouble) else meaning
 
-    def _unreachable(self, datanode: Origin, asked: str, error: Unreachable) -> ConnectionLost:
+    def _unreachable(self, datanode: Origin, asked: str, error: Unreachable) -> AsyncCopyError:
+        """A DataNode is one of many; a gateway is the side itself, by whose absence no file fails."""
+        if datanode in self.nameservice.origins:
+            return self.suspect(datanode, error)
         hint = "see whether that DataNode is up (hdfs dfsadmin -report); where it has the only replica, start it"
         return self.suspect(datanode, ConnectionLost(f"{asked}: DataNode {error}", hint=hint))
 
-    def suspect(self, datanode: Origin, error: E) -> E:
-        """Avoid a DataNode for a while, because of this error, which is given back."""
+    def suspect(self, datanode: Origin, error: E) -> E | NoActiveNameNode:
+        """Avoid a DataNode or a gateway for a while, because of this error, which is given back.
+
+        Where one says nothing while a NameNode hangs, the file is not to blame: every DataNode asks the NameNodes in
+        their order, and waits two minutes for a hung one (``ipc.client.rpc-timeout.ms``).
+        """
         self._datanodes.suspect(datanode)
+        self.nameservice.failed(datanode)
+        if isinstance(error, Stalled) and (hung := self.nameservice.hung) and datanode not in self.nameservice.origins:
+            return NoActiveNameNode(f"{error.message}: it may wait for a NameNode that hangs: {hung}")
         return error
+
+
+def _noredirect(server: Server) -> str:
+    """Spares the 307 (3.x; an older server redirects all the same). Knox makes a way through itself of a 307 only."""
+    return "&noredirect=true" if server.prefix == PREFIX else ""
 
 
 def _served(answer: Response) -> bool:

@@ -24,7 +24,7 @@ from asynccopy.storage.webhdfs import tokens
 from asynccopy.storage.webhdfs.auth import parameter, token_refused
 from asynccopy.storage.webhdfs.kerberos import Identity
 from asynccopy.storage.webhdfs.messages import failure
-from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
+from asynccopy.storage.webhdfs.nameservice import Nameservice, Server, active
 
 EARLY: Final = 0.6
 """The share of its life after which a token is renewed or replaced. The rest is for a KDC that is away."""
@@ -215,11 +215,12 @@ class SpnegoIssuer:
         return self._nameservice.active.origin.netloc
 
     async def _ask(self, method: str, op: str, query: Callable[[str], str]) -> Response:
-        async def send(server: Server) -> Response:
+        async def send(server: Server, patience: float | None) -> Response:
             greeting = await self._identity.greeting(server.origin.host)
             target = f"{server.prefix}/?op={op}{query(greeting.principal)}"
-            response = await door.request(server.origin, method, target, (("Authorization", greeting.header),))
-            if response.status == 200:
+            ours = (("Authorization", greeting.header),)
+            response = await door.request(server.origin, method, target, ours, patience=patience)
+            if active(server, response).status == 200:
                 await greeting.answered(response.headers.get("www-authenticate", ""))
             return response
 

@@ -172,10 +172,14 @@ class WebHdfsDestination:
             await self._writer.rename(staged, path)
             return
         await self._writer.mkdirs(path.rpartition("/")[0])
+        await self._rename(staged, path, written)
+
+    async def _rename(self, staged: str, path: str, written: FileStatus) -> None:
         try:
             await self._writer.rename(staged, path)
         except NotFound:
-            # The door repeats a request whose connection had been closed: the first one may have been heard.
+            # A request whose connection ended without an answer is repeated, and not always at the same NameNode: the
+            # first one may have been heard.
             if not await self._is_published(path, str(written.file_id), written.length):
                 raise
 
@@ -205,7 +209,7 @@ class WebHdfsDestination:
         staged = f"{part}.{uuid.uuid4().hex}"  # of another name until it is whole; it goes with the upload
         try:
             written = await self._write(staged, size, body, status, parents=False)
-            await self._writer.rename(staged, part)
+            await self._rename(staged, part, written)
         except NotFound as error:
             raise UploadGone(f"{key!r}: there is no upload {upload_id!r}") from error
         return PartReply(uploads.etag(written), None)

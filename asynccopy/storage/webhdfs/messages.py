@@ -5,9 +5,10 @@ What is said here of the server's behaviour was seen on Hadoop 3.5.0.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final, Literal, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -17,6 +18,7 @@ from asynccopy.errors import (
     AsyncCopyError,
     CredentialsRefused,
     NameRefused,
+    NoActiveNameNode,
     NotFound,
     PermissionDenied,
     Refused,
@@ -26,9 +28,14 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.logs import redact
-from asynccopy.model import Change, FileChecksum, FileStatus, ListPage
+from asynccopy.model import FileChecksum, FileStatus, ListPage
 from asynccopy.storage.http import Response
 from asynccopy.storage.webhdfs.entries import Entry, status_of
+
+PREFIX = "/webhdfs/v1"
+"""What precedes an HDFS path in a URL."""
+
+_WRAPPED = re.compile(r"(?:[a-z]\w*\.)+([A-Z]\w*)(?![.\w])")
 
 
 class _Entries(Struct):
@@ -110,61 +117,6 @@ class _WritingAnswer(Struct):
     blocks: _Writing = field(name="LocatedBlocks")
 
 
-class _Snapshot(Struct, rename="camel"):
-    dir_status: Entry
-    deletion_status: str = "ACTIVE"
-
-
-class _SnapshotsAnswer(Struct):
-    snapshots: list[_Snapshot] = field(name="SnapshotList")
-
-
-class _Snapshottable(Struct, rename="camel"):
-    dir_status: Entry
-    parent_full_path: str
-
-
-class _SnapshottableAnswer(Struct):
-    directories: list[_Snapshottable] = field(name="SnapshottableDirectoryList")
-
-
-class _DiffLine(Struct, rename="camel", gc=False):
-    type: Literal["CREATE", "MODIFY", "DELETE", "RENAME"]
-    source_path: str
-    target_path: str | None = None
-
-
-class _Diff(Struct, rename="camel"):
-    diff_list: list[_DiffLine]
-
-
-class _DiffAnswer(Struct):
-    report: _Diff = field(name="SnapshotDiffReport")
-
-
-class DiffEntry(Struct, rename="camel", gc=False):
-    """An entry of a raw diff. ``is_reference``: the inode was renamed once since it came into a snapshot."""
-
-    source_path: str
-    file_id: int
-    is_reference: bool = False
-    target_path: str | None = None
-
-
-class DiffPage(Struct, rename="camel"):
-    """A page of a raw diff, and where the next one begins (``last_path`` "" and ``last_index`` -1: nowhere)."""
-
-    modify_list: list[DiffEntry]
-    create_list: list[DiffEntry]
-    delete_list: list[DiffEntry]
-    last_path: str
-    last_index: int
-
-
-class _DiffPageAnswer(Struct):
-    page: DiffPage = field(name="SnapshotDiffReportListing")
-
-
 class _Answer(Struct):
     boolean: bool
 
@@ -176,6 +128,12 @@ class _Remote(Struct):
     @property
     def message(self) -> str:
         return self.text or ""
+
+    @property
+    def kind(self) -> str:
+        """The class without its package. HttpFS says of what the NameNode threw only in the message what it was."""
+        wrapped = _WRAPPED.match(self.message) if self.exception == "RemoteException" else None
+        return wrapped[1] if wrapped else self.exception
 
 
 class _RemoteAnswer(Struct):
@@ -192,10 +150,6 @@ _location = msgspec.json.Decoder(_Location)
 _checksum = msgspec.json.Decoder(_ChecksumAnswer)
 _blocks = msgspec.json.Decoder(_LocatedBlocksAnswer)
 _writing = msgspec.json.Decoder(_WritingAnswer)
-_snapshots = msgspec.json.Decoder(_SnapshotsAnswer)
-_snapshottable = msgspec.json.Decoder(_SnapshottableAnswer)
-_diff = msgspec.json.Decoder(_DiffAnswer)
-_diff_page = msgspec.json.Decoder(_DiffPageAnswer)
 _answer = msgspec.json.Decoder(_Answer)
 _remote = msgspec.json.Decoder(_RemoteAnswer)
 
@@ -292,41 +246,15 @@ def boolean(response: Response, asked: str) -> bool:
     return _decode(_answer, response, asked).boolean
 
 
-def snapshot_names(response: Response, asked: str) -> list[str]:
-    """GETSNAPSHOTLIST; without those that only wait for older ones to be deleted."""
-    found = _decode(_snapshots, response, asked).snapshots
-    return [each.dir_status.path_suffix for each in found if each.deletion_status != "DELETED"]
-
-
-def snapshottable(response: Response, asked: str) -> list[str]:
-    """GETSNAPSHOTTABLEDIRECTORYLIST: the absolute paths of those that are the user's."""
-    found = _decode(_snapshottable, response, asked).directories
-    return [f"{each.parent_full_path.rstrip('/')}/{each.dir_status.path_suffix}" for each in found]
-
-
-_KINDS: Final[dict[str, Literal["create", "modify", "delete", "rename"]]] = {
-    "CREATE": "create",
-    "MODIFY": "modify",
-    "DELETE": "delete",
-    "RENAME": "rename",
-}
-
-
-def diff_whole(response: Response, asked: str) -> list[Change]:
-    """GETSNAPSHOTDIFF: all in one answer."""
-    lines = _decode(_diff, response, asked).report.diff_list
-    return [Change(_KINDS[line.type], line.source_path, line.target_path or "") for line in lines]
-
-
-def diff_page(response: Response, asked: str) -> DiffPage:
-    """GETSNAPSHOTDIFFLISTING."""
-    return _decode(_diff_page, response, asked).page
-
-
-_TROUBLE = ("StandbyException", "RetriableException", "SafeModeException", "ObserverRetryOnActiveException")
+_STANDBY = re.compile(r"(?:^|[\s:.$])(?:StandbyException|ObserverRetryOnActiveException)(?:$|[\s:])")
+"""Also as the cause that another exception's message names, but not as a part of a path."""
+_UNREACHED = ("ConnectException", "NoRouteToHostException", "ConnectTimeoutException", "UnknownHostException")
 _CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
 _IN_THE_WAY = ("ParentNotDirectoryException", "FileAlreadyExistsException", "PathComponentTooLongException")
+_UNKNOWN = re.compile(r'"op"|\Aop=[A-Z_]+ is not supported|No enum constant .*\.Operation\.')
+"""As a NameNode says it, a Router, and HttpFS."""
 _PERMANENT = (
+    "QueryParamException",
     "IllegalArgumentException",
     "HadoopIllegalArgumentException",
     "InvalidPathException",
@@ -350,6 +278,29 @@ class UnknownOperation(Refused):
     """The server does not know the operation."""
 
 
+def passive(response: Response) -> str:
+    """Why a NameNode that answers is not the one to ask now, "" if it is: it is standby, starting, or in safe mode."""
+    if response.status < 400:
+        return ""
+    try:
+        remote = _remote.decode(response.body).remote
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return _passive(remote.kind, remote.message)
+
+
+def _passive(name: str, message: str) -> str:
+    if name in ("FileNotFoundException", "AccessControlException"):
+        return ""
+    if _STANDBY.search(f"{name} {message.partition(chr(10))[0]}"):
+        return "is standby"
+    if name == "SafeModeException" or (name == "RetriableException" and "in safe mode" in message):
+        return "is in safe mode"
+    if name == "RetriableException" and ("startup mode" in message or "still not started" in message):
+        return "is starting"
+    return ""
+
+
 def failure(response: Response, asked: str) -> AsyncCopyError:
     """What an answer that is not a success means. The status says little (403 has many meanings): the exception
     decides.
@@ -358,13 +309,15 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         remote = _remote.decode(response.body).remote
     except (msgspec.DecodeError, UnicodeDecodeError):
         return _unnamed_failure(response, asked)
-    name = remote.exception
+    name = remote.kind
     text = redact(f"{asked}: {name}: {remote.message.splitlines()[0][:300] if remote.message else 'no message'}")
     if name == "FileNotFoundException":
         return NotFound(text)
     if name == "AccessControlException":
         return PermissionDenied(text)
-    if name in _TROUBLE or "StandbyException" in remote.message:
+    if _passive(name, remote.message) or name in _UNREACHED:  # a DataNode or a gateway that finds no NameNode
+        return NoActiveNameNode(text)
+    if name == "RetriableException":
         return ServerTrouble(text)
     if "not allowed to impersonate" in remote.message:
         return CredentialsRefused(
@@ -377,7 +330,7 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
     if name in _IN_THE_WAY or "must both be" in remote.message:  # RENAME of a file to a directory's name
         return NameRefused(text)
     if name in _PERMANENT:
-        return UnknownOperation(text) if '"op"' in remote.message else Refused(text)
+        return UnknownOperation(text) if _UNKNOWN.search(remote.message) else Refused(text)
     if "out of the range" in remote.message or "Cannot seek after EOF" in remote.message:
         return SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
     if any(text in remote.message for text in _IMPOSSIBLE):

@@ -67,7 +67,5 @@ class Politeness:
 
 
 def overloaded(status: int, body: bytes) -> bool:
-    """Whether an answer is the NameNode's (or a proxy's) cry for less, or of one that is just taking over."""
-    return status in (429, 503) or any(
-        sign in body for sign in (b"RetriableException", b"StandbyException", b"too busy")
-    )
+    """Whether an answer is the NameNode's (or a proxy's) cry for less."""
+    return status in (429, 503) or any(sign in body for sign in (b"RetriableException", b"too busy"))

@@ -18,7 +18,7 @@ from asynccopy.config.cluster import place
 from asynccopy.errors import WrongServer
 from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.webhdfs.messages import DataNode, location
+from asynccopy.storage.webhdfs.messages import PREFIX, DataNode, location
 
 PORTS: Final = frozenset({9864, 9865, 50075, 50475, 1006})
 """A DataNode's web ports by Hadoop's defaults: of 3.x, of 2.x, and the privileged one."""
@@ -37,10 +37,11 @@ _NAT64: Final = ip_network("64:ff9b::/96")
 
 
 class Redirect(Struct, frozen=True):
-    """Where the NameNode sends us. The path is not taken from it: see ``redirect``."""
+    """Where the NameNode sends us. The path is not taken from it, but what precedes the HDFS path: see ``redirect``."""
 
     origin: Origin
     query: str
+    prefix: str = PREFIX
 
 
 class _LiveNodes(Struct, rename={"nodes": "LiveNodes"}):
@@ -74,11 +75,13 @@ def redirect(response: Response, asking: Origin, asked: str) -> Redirect:
     origin = _datanode(scheme, authority)
     if origin is None:
         raise WrongServer(f"{asked}: redirected to an address that no DataNode has, refused")
-    query = rest.partition("?")[2]
+    path, _, query = rest.partition("?")
     if not _QUERY.fullmatch(query):
         # ``noredirect`` leaves non-ASCII unescaped, but only in the path.
         raise WrongServer(f"{asked}: malformed redirect")
-    return Redirect(origin, query)
+    # A gateway that redirects to itself may have more before the HDFS path: Knox has /gateway/TOPOLOGY/webhdfs/data/v1.
+    before = f"/{path}".partition(f"{PREFIX}/")[0] if origin == asking else ""
+    return Redirect(origin, query, f"{before}{PREFIX}")
 
 
 @lru_cache(maxsize=4096)

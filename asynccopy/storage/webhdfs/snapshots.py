@@ -9,9 +9,10 @@ from urllib.parse import quote
 from asynccopy.errors import NotFound, Refused, SnapshotGone, WrongServer
 from asynccopy.model import Change
 from asynccopy.storage.interface import Source
-from asynccopy.storage.webhdfs import messages
+from asynccopy.storage.webhdfs import messages, snapshot_messages
 from asynccopy.storage.webhdfs.client import LISTING, WebHdfsClient
-from asynccopy.storage.webhdfs.messages import DiffPage, UnknownOperation
+from asynccopy.storage.webhdfs.messages import UnknownOperation
+from asynccopy.storage.webhdfs.snapshot_messages import DiffPage
 
 HELD: Final = 100_000
 """The most renames of which one end is remembered until the other comes; some 20 MB."""
@@ -46,7 +47,7 @@ class WebHdfsSnapshots:
             response = await self._client.get("GETSNAPSHOTLIST", self._root)
         except UnknownOperation:
             return await self._listed()
-        return messages.snapshot_names(response, self._asked("GETSNAPSHOTLIST"))
+        return snapshot_messages.snapshot_names(response, self._asked("GETSNAPSHOTLIST"))
 
     async def _listed(self) -> list[str]:
         """For a server that does not know GETSNAPSHOTLIST. Raises Refused where there can be no snapshots."""
@@ -59,7 +60,7 @@ class WebHdfsSnapshots:
 
     async def _is_allowed(self) -> bool:
         response = await self._client.get("GETSNAPSHOTTABLEDIRECTORYLIST", "/")
-        return self._root in messages.snapshottable(response, self._asked("GETSNAPSHOTTABLEDIRECTORYLIST"))
+        return self._root in snapshot_messages.snapshottable(response, self._asked("GETSNAPSHOTTABLEDIRECTORYLIST"))
 
     async def create(self, name: str) -> None:
         """Raises Refused (not snapshottable, an impossible name, no more allowed), PermissionDenied."""
@@ -103,7 +104,7 @@ class WebHdfsSnapshots:
             page = await self._page(names, "", -1)
         except UnknownOperation:
             response = await self._client.get("GETSNAPSHOTDIFF", self._root, names, limit=LISTING)
-            yield messages.diff_whole(response, self._asked("GETSNAPSHOTDIFF"))
+            yield snapshot_messages.diff_whole(response, self._asked("GETSNAPSHOTDIFF"))
             return
         renames = Renames()
         while True:
@@ -120,7 +121,7 @@ class WebHdfsSnapshots:
         # Both are always sent: HttpFS 3.4.2 knows no defaults for them.
         query = f"{names}&snapshotdiffstartpath={quote(path, safe='')}&snapshotdiffindex={index}"
         response = await self._client.get("GETSNAPSHOTDIFFLISTING", self._root, query)
-        return messages.diff_page(response, self._asked("GETSNAPSHOTDIFFLISTING"))
+        return snapshot_messages.diff_page(response, self._asked("GETSNAPSHOTDIFFLISTING"))
 
     def _asked(self, op: str) -> str:
         return f"{self._client.namenode.netloc} {op} {self._root}"

@@ -12,7 +12,9 @@ from asynccopy.errors import (
     NotThere,
     PermissionDenied,
     Refused,
+    ServerTrouble,
     SnapshotGone,
+    SourceChanged,
     WrongServer,
 )
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, ListPage
@@ -37,7 +39,6 @@ class WebHdfsSource:
         self.name = root.rpartition("/")[2]
         self._root = root
         self._client = client
-        self._pages = True  # until the server says that it does not know LISTSTATUS_BATCH
 
     @property
     def client(self) -> WebHdfsClient:
@@ -67,12 +68,10 @@ class WebHdfsSource:
         return messages.file_status(response, path, self._asked("GETFILESTATUS", path))
 
     async def list(self, path: str, after: str = "") -> ListPage:
-        if self._pages:
-            try:
-                return await self._batch(path, after)
-            except messages.UnknownOperation:
-                self._pages = False
-        response = await self._client.get("LISTSTATUS", self._absolute(path), limit=LISTING)
+        try:
+            return await self._batch(path, after)
+        except messages.UnknownOperation:
+            response = await self._client.get("LISTSTATUS", self._absolute(path), limit=LISTING)
         return messages.list_whole(response, path, self._asked("LISTSTATUS", path))
 
     async def _batch(self, path: str, after: str) -> ListPage:
@@ -87,7 +86,12 @@ class WebHdfsSource:
     async def open(self, path: str, range: ByteRange) -> Reader:
         if range.length == 0:
             return NoBytes()  # the NameNode refuses an offset at the end of the file
-        return await self._client.read(self._absolute(path), range)
+        try:
+            return await self._client.read(self._absolute(path), range)
+        except ServerTrouble:  # all that HttpFS says of an offset beyond the end
+            if not self._client.nameservice.streams or (await self.status(path)).length >= range.end:
+                raise
+        raise SourceChanged(f"{self._asked('OPEN', path)}: the file is shorter than it was when it was listed")
 
     async def checksum(self, path: str) -> FileChecksum | None:
         response = await self._client.checksum(self._absolute(path))
@@ -141,7 +145,6 @@ class FrozenSource(WebHdfsSource):
         self._snapshot = name
         self._root = f"{live._root}/.snapshot/{name}"
         self._client = live._client
-        self._pages = live._pages
 
     async def status(self, path: str) -> FileStatus:
         return await self._there(super().status(path))
