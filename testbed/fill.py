@@ -34,12 +34,16 @@ class WebHdfsError(RuntimeError):
 
 
 class WebHdfs:
-    """One kept-alive connection to the NameNode. Paths are absolute and plain; not for several threads at once."""
+    """One kept-alive connection to the NameNode. Paths are absolute and plain; not for several threads at once.
 
-    def __init__(self, http_url: str, user: str) -> None:
+    ``cookie``: who we are where the cluster does not believe a ``user``, see ``kdc.Kdc.cookie``.
+    """
+
+    def __init__(self, http_url: str, user: str, *, cookie: str = "") -> None:
         parts = urlsplit(http_url)
         self._prefix = parts.path
-        self._user = user
+        self._who = {} if cookie else {"user.name": user}
+        self._headers = {"Cookie": cookie} if cookie else {}
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
 
     def put(self, path: str, body: bytes | Body, **options: object) -> Entry:
@@ -82,6 +86,10 @@ class WebHdfs:
     def set_times(self, path: str, modification_time: int, access_time: int = -1) -> None:
         """Milliseconds since the epoch; -1 keeps what is."""
         self._ask("PUT", path, op="SETTIMES", modificationtime=modification_time, accesstime=access_time)
+
+    def cancel_token(self, token: str) -> None:
+        """A delegation token of ours."""
+        self._ask("PUT", "/", op="CANCELDELEGATIONTOKEN", token=token)
 
     def allow_snapshots(self, path: str) -> None:
         self._ask("PUT", path, op="ALLOWSNAPSHOT")
@@ -157,7 +165,7 @@ class WebHdfs:
         return sent.size, sent.sha256.hexdigest()
 
     def _request(self, method: str, path: str, query: Mapping[str, object]) -> tuple[int, str, bytes]:
-        target = f"{self._target(path)}?{urlencode({**query, 'user.name': self._user}, quote_via=quote, safe='')}"
+        target = f"{self._target(path)}?{urlencode({**query, **self._who}, quote_via=quote, safe='')}"
         reused = self._connection.sock is not None
         try:
             return self._exchange(method, target)
@@ -169,7 +177,7 @@ class WebHdfs:
 
     def _exchange(self, method: str, target: str) -> tuple[int, str, bytes]:
         try:
-            self._connection.request(method, target)
+            self._connection.request(method, target, headers=self._headers)
             reply = self._connection.getresponse()
             return reply.status, reply.getheader("Location", ""), reply.read()
         except BaseException:
@@ -215,14 +223,16 @@ class _Digested:
             yield piece
 
 
-def fill(http_url: str, user: str, root: str, files: Mapping[str, bytes | Content], *, threads: int = 8) -> Manifest:
+def fill(
+    http_url: str, user: str, root: str, files: Mapping[str, bytes | Content], *, threads: int = 8, cookie: str = ""
+) -> Manifest:
     """Write every file below ``root`` and return what was written, by relative path."""
     todo = iter(files.items())
     turn = threading.Lock()
 
     def work() -> Manifest:
         written: Manifest = {}
-        with WebHdfs(http_url, user) as client:
+        with WebHdfs(http_url, user, cookie=cookie) as client:
             while True:
                 with turn:
                     path, body = next(todo, ("", b""))

@@ -14,9 +14,12 @@ from typing import Self
 
 from testbed import fetch, hadoop
 from testbed.fill import WebHdfs
+from testbed.kdc import Kdc
 from testbed.process import Server, ServerFailed, free_ports
 
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
+SERVICES = ("nn/localhost", "dn/localhost", "HTTP/localhost")
+"""The servers' principals, in a realm that has them: see ``kdc``."""
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 MIB = 1 << 20
 
@@ -57,7 +60,8 @@ class Hdfs:
 
     ``fast`` is for measuring throughput: larger heaps and the optimising compiler, in exchange for a slower start.
     ``properties`` override ours, by Hadoop's names. ``tls``: what ssl-server.xml says, to serve TLS too, at
-    ``secure_url``.
+    ``secure_url``. ``kdc``: ask for Kerberos, of this realm, which must run; then ``cookie`` is the superuser's,
+    ``nn/localhost``.
     """
 
     def __init__(
@@ -73,10 +77,13 @@ class Hdfs:
         namenode_heap: int | None = None,
         datanode_heap: int | None = None,
         tls: Mapping[str, object] | None = None,
+        kdc: Kdc | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.configuration = self.directory / "conf"
         self.user = hadoop.user()
+        self.kdc = kdc
+        self.cookie = ""
         rpc_port, http_port = free_ports(2)
         self.rpc = f"hdfs://localhost:{rpc_port}"
         self.url = f"webhdfs://localhost:{http_port}"
@@ -94,6 +101,9 @@ class Hdfs:
         if fast:
             # Creating files waits for no disk; a NameNode killed then may forget what it acknowledged.
             hdfs["dfs.namenode.edits.noeditlogchannelflush"] = "true"
+        if kdc is not None:
+            for name, value in _security(kdc).items():
+                (core if name.startswith("hadoop.") else hdfs)[name] = value
         self._tls = tls
         if tls is not None:
             [https_port] = free_ports(1)
@@ -127,6 +137,9 @@ class Hdfs:
             raise ServerFailed("; ".join(reasons))
         (self.directory / "logs").mkdir(parents=True)
         hadoop.write_configuration(self.configuration, self._core, self._hdfs)
+        if self.kdc is not None:
+            self.kdc.add(*SERVICES)
+            self.kdc.keytab(*SERVICES, name="services")
         if self._tls is not None:
             hadoop.write_resource(self.configuration / "ssl-server.xml", self._tls)
         try:
@@ -161,12 +174,12 @@ class Hdfs:
 
     def live_datanodes(self) -> int:
         """How many DataNodes the NameNode believes to be alive: it notices a dead one after about 12 s."""
-        state = bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState")
+        state = bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState", self.cookie)
         return int(str(state.get("NumLiveDataNodes", 0)))
 
     def client(self) -> WebHdfs:
         """A new connection to the NameNode as the superuser; use it in one thread."""
-        return WebHdfs(self.http, self.user)
+        return WebHdfs(self.http, self.user, cookie=self.cookie)
 
     def __enter__(self) -> Self:
         self.start()
@@ -184,7 +197,10 @@ class Hdfs:
             [self.configuration, *hadoop.jars(fetch.HADOOP)],
             main,
             *settings,
-            options=[f"-Dhadoop.log.dir={self.directory}/logs"],
+            options=[
+                f"-Dhadoop.log.dir={self.directory}/logs",
+                *([] if self.kdc is None else [f"-Djava.security.krb5.conf={self.kdc.configuration}"]),
+            ],
         )
 
     def _launch_namenodes(self) -> None:
@@ -208,13 +224,45 @@ class Hdfs:
 
     def _left_safe_mode(self) -> bool:
         """Blocks are reported and files can be written. (CREATE's redirect is given in safe mode too: no sign.)"""
-        return bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo").get("Safemode") == ""
+        if self.kdc is not None and not self.cookie:
+            try:
+                self.cookie = self.kdc.cookie("nn/localhost", f"{self.http}/?op=GETHOMEDIRECTORY")
+            except ServerFailed:
+                return False  # it does not serve yet
+        return bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo", self.cookie).get("Safemode") == ""
 
 
-def bean(address: str, name: str) -> dict[str, object]:
+def _security(kdc: Kdc) -> dict[str, object]:
+    """Kerberos for people and servers. Block tokens are a must then; privileged ports or TLS are not, for tests."""
+    keytab, secret = kdc.directory / "services.keytab", kdc.directory / "cookie-secret"
+    secret.write_text("of this test alone")
+    at = {service.partition("/")[0]: f"{service}@{kdc.realm}" for service in SERVICES}
+    return {
+        "hadoop.security.authentication": "kerberos",
+        "hadoop.security.authorization": "true",
+        "hadoop.user.group.static.mapping.overrides": "nn=supergroup;dn=;HTTP=;alice=users;bob=users;proxy=;dr.who=",
+        # Since 3.5.0 the web filter reads these; with dfs.web.authentication.* alone every request is 403.
+        "hadoop.http.authentication.type": "kerberos",
+        "hadoop.http.authentication.kerberos.principal": at["HTTP"],
+        "hadoop.http.authentication.kerberos.keytab": keytab,
+        "hadoop.http.authentication.signature.secret.file": secret,
+        "dfs.block.access.token.enable": "true",
+        "ignore.secure.ports.for.testing": "true",
+        "dfs.namenode.kerberos.principal": at["nn"],
+        "dfs.namenode.keytab.file": keytab,
+        "dfs.datanode.kerberos.principal": at["dn"],
+        "dfs.datanode.keytab.file": keytab,
+        "dfs.namenode.kerberos.internal.spnego.principal": at["HTTP"],
+        "dfs.web.authentication.kerberos.principal": at["HTTP"],
+        "dfs.web.authentication.kerberos.keytab": keytab,
+    }
+
+
+def bean(address: str, name: str, cookie: str = "") -> dict[str, object]:
     """One JMX bean of a daemon, {} while it does not answer."""
+    request = urllib.request.Request(f"{address}/jmx?qry={name}", headers={"Cookie": cookie} if cookie else {})
     try:
-        with urllib.request.urlopen(f"{address}/jmx?qry={name}", timeout=5) as reply:
+        with urllib.request.urlopen(request, timeout=5) as reply:
             beans = json.load(reply)["beans"]
     except (OSError, http.client.HTTPException, ValueError, KeyError):
         return {}

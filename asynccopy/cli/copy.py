@@ -185,4 +185,4 @@ def _build(sides: Sides, processes: int) -> Build:
         return inline
     from asynccopy.executors.processes import in_processes  # late: a small machine does without
 
-    return in_processes(sides.source_place, sides.destination_place, processes)
+    return in_processes(sides.source_place, sides.destination_place, processes, sides.namenodes.lend)

@@ -33,6 +33,7 @@ class Sides(Struct):
     destination: Destination
     source_place: Place
     destination_place: Place
+    namenodes: NameNodes
     stores: Stores
 
 
@@ -63,6 +64,7 @@ async def open_sides(
             writing,
             _place(source, reading.url, reading_settings),
             _place(destination, writing.url, writing_settings),
+            namenodes,
             stores,
         )
     finally:

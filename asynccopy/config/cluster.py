@@ -24,7 +24,9 @@ class Cluster(Struct, frozen=True):
 
     ``servers``: the base URLs of all NameNodes or gateways of the nameservice, ``http://nn1:9870`` or
     ``https://knox:8443/gateway/TOPOLOGY``; () is the one in the URL. ``user``: of simple security, or of the password.
-    ``doas``: the user to act for. ``auth``: how we say who we are; None: found out. ``redirects``: host names and
+    ``doas``: the user to act for. ``auth``: how we say who we are; None: found out. ``keytab``: a file, ``ccache``: a
+    Kerberos credential cache by its name, each with the tickets of ``principal``; ``mutual``: the server must show who
+    it is. ``token_file``: Hadoop's, or one with the text of a delegation token. ``redirects``: host names and
     networks that DataNodes may have beside those that the NameNode reported (see ``Place``). ``ca_file``: PEM
     certificates to trust instead of the system's; ``client_certificate``, ``client_key``: see ``storage.tls``.
     """
@@ -35,6 +37,7 @@ class Cluster(Struct, frozen=True):
     auth: Auth | None = None
     principal: str | None = None
     keytab: str | None = None
+    ccache: str | None = None
     mutual: bool = False
     token: str | None = None
     """The text of a delegation token: a secret, which is not shown."""

@@ -83,6 +83,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
     auth: Auth | None = None
     principal: str | None = None
     keytab: str | None = None
+    ccache: str | None = None
     mutual: bool = False
     token_file: str | None = None
     password_file: str | None = None
@@ -103,7 +104,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
             raise ValueError("exactly one of `url` and `urls` is needed")
         for url in self.urls or (self.url or "",):
             webhdfs_address(url)
-        for text in ("user", "doas", "principal", *FILES):
+        for text in ("user", "doas", "principal", "ccache", *FILES):
             if getattr(self, text) == "":
                 raise ValueError(f"`{text}` is empty: leave it out")
         self._check_who()
@@ -113,6 +114,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
         for key, auth in (
             ("principal", "kerberos"),
             ("keytab", "kerberos"),
+            ("ccache", "kerberos"),
             ("mutual", "kerberos"),
             ("token_file", "token"),
             ("password_file", "password"),
@@ -121,6 +123,8 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
                 raise ValueError(f'`{key}` is for `auth` = "{auth}"')
         if self.keytab is not None and self.principal is None:
             raise ValueError("`keytab` needs the `principal` whose keys it holds")
+        if self.keytab is not None and self.ccache is not None:
+            raise ValueError("`keytab` and `ccache`: only one of them, tickets of a keytab are kept in memory")
         if self.auth == "password" and self.password_file is None:
             raise ValueError('`auth` = "password" needs a `password_file`')
         if self.password_file is not None:
@@ -151,23 +155,8 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
 
     @property
     def settings(self) -> Mapping[str, object]:
-        return {
-            "cluster": Cluster(
-                servers=self.addresses,
-                user=self.user,
-                doas=self.doas,
-                auth=self.auth,
-                principal=self.principal,
-                keytab=self.keytab,
-                mutual=self.mutual,
-                token_file=self.token_file,
-                password_file=self.password_file,
-                ca_file=self.ca_file,
-                client_certificate=self.client_certificate,
-                client_key=self.client_key,
-                redirects=self.redirects,
-            )
-        }
+        told = {name: getattr(self, name) for name in Cluster.__struct_fields__ if name in self.__struct_fields__}
+        return {"cluster": Cluster(servers=self.addresses, **told)}
 
 
 class _Bucket(_Table, frozen=True, kw_only=True):

@@ -91,6 +91,14 @@ class Answer(Struct, frozen=True, array_like=True, tag="answer"):
     last: bool = True
 
 
+class Who(Struct, frozen=True, array_like=True, tag="who"):
+    """Who the worker is to be at a cluster, ready for a query; or why that cannot be said now."""
+
+    call: int
+    query: str
+    trouble: Trouble | None = None
+
+
 # --- from the worker ----------------------------------------------------------------------------------------------
 
 
@@ -135,6 +143,15 @@ class DropUpload(Struct, frozen=True, array_like=True, tag="drop"):
     number: int
 
 
+class AskWho(Struct, frozen=True, array_like=True, tag="who?"):
+    """Who to be at the cluster of a place; ``refused``: not the one that was told last; ``host``: a ticket for it."""
+
+    call: int
+    place: Place
+    refused: str
+    host: str
+
+
 class Unfit(Struct, frozen=True, array_like=True, tag="unfit"):
     """The worker cannot work at all: the sides do not open (``trouble``), or it met a bug (``trace``)."""
 
@@ -143,8 +160,8 @@ class Unfit(Struct, frozen=True, array_like=True, tag="unfit"):
 
 
 LogCall = AskUpload | BeginUpload | PartDone | DropUpload
-ToWorker = SetUp | Assignments | Stop | Answer
-ToParent = Report | LogCall | Unfit
+ToWorker = SetUp | Assignments | Stop | Answer | Who
+ToParent = Report | LogCall | AskWho | Unfit
 
 # --- the line -----------------------------------------------------------------------------------------------------
 

@@ -12,14 +12,14 @@ from asynccopy.executors.backlog import Backlog, Flight
 from asynccopy.executors.frames import SetUp
 from asynccopy.executors.inline import Claim, Executor, Settle
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline
-from asynccopy.executors.seat import Patience, Seat
+from asynccopy.executors.seat import Lend, Patience, Seat
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.registry import Place, Settings
 from asynccopy.transfer.copy import Copied
 
 
-def in_processes(source: Place, destination: Place, count: int) -> Build:
-    """``count`` worker processes at most, which open both sides for themselves.
+def in_processes(source: Place, destination: Place, count: int, lend: Lend) -> Build:
+    """``count`` worker processes at most, which open both sides for themselves, and are there who ``lend`` says.
 
     Inline where there is work for one alone: a single file, one range in flight.
     """
@@ -28,7 +28,7 @@ def in_processes(source: Place, destination: Place, count: int) -> Build:
         set_ups = shares(SetUp(source, destination, recipe), count)
         if len(set_ups) == 1 or recipe.single_file:
             return inline(recipe, opened, target, watch)
-        return ProcessExecutor(set_ups, watch)
+        return ProcessExecutor(set_ups, watch, lend)
 
     return build
 
@@ -63,9 +63,10 @@ def _cut(whole: SetUp, share: int) -> SetUp:
 class ProcessExecutor:
     """One worker process per set-up, started when there is a file for it, replaced when it dies or hangs."""
 
-    def __init__(self, set_ups: Sequence[SetUp], watch: Watch, patience: Patience | None = None) -> None:
+    def __init__(self, set_ups: Sequence[SetUp], watch: Watch, lend: Lend, patience: Patience | None = None) -> None:
         self._set_ups = set_ups
         self._watch = watch
+        self._lend = lend
         self._patience = patience or Patience()
 
     async def run(self, claim: Claim, settle: Settle) -> None:
@@ -91,7 +92,7 @@ class ProcessExecutor:
                         settling.create_task(settle_one(seat, flight, result), name="settlement")
 
                 seats = [
-                    Seat(number, set_up, backlog, over, self._watch, self._patience)
+                    Seat(number, set_up, backlog, over, self._watch, self._lend, self._patience)
                     for number, set_up in enumerate(self._set_ups, start=1)
                 ]
                 stopping = settling.create_task(self._stop(backlog, seats[0]), name="workers' stop")

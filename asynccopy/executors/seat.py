@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from asynccopy.errors import AsyncCopyError, FileError, Interrupted
 from asynccopy.executors.answers import answer
 from asynccopy.executors.backlog import Backlog, Flight
 from asynccopy.executors.frames import (
+    AskWho,
     Assignment,
     Assignments,
     Channel,
@@ -24,12 +25,15 @@ from asynccopy.executors.frames import (
     SetUp,
     Stop,
     ToParent,
+    Trouble,
     Unfit,
+    Who,
 )
 from asynccopy.executors.process import WorkerProcess
 from asynccopy.executors.recipe import Watch
 from asynccopy.executors.steering import START
 from asynccopy.logs import log
+from asynccopy.storage.registry import Place
 from asynccopy.transfer.copy import Copied
 from asynccopy.transfer.parts import SMALL
 
@@ -51,13 +55,21 @@ class Seat:
     """``run`` ends when the backlog does. ``over`` is given each file that ended, and calls ``settled`` later."""
 
     def __init__(
-        self, number: int, set_up: SetUp, backlog: Backlog, over: Over, watch: Watch, patience: Patience
+        self,
+        number: int,
+        set_up: SetUp,
+        backlog: Backlog,
+        over: Over,
+        watch: Watch,
+        lend: Lend,
+        patience: Patience,
     ) -> None:
         self.number = number
         self._set_up = set_up
         self._backlog = backlog
         self._over = over
         self._watch = watch
+        self._lend = lend
         self._patience = patience
         self._share = set_up.recipe.concurrency
         self._window = self._share + min(self._share, AHEAD)
@@ -221,11 +233,20 @@ class Seat:
                         self._note(frame)
                     case Unfit():
                         raise _unfit(frame)
+                    case AskWho():
+                        group.create_task(self._tell_who(channel, frame), name=f"worker {self.number}: who")
                     case _:
                         call = self._log(channel, self._flight(frame.number), frame)
                         group.create_task(call, name=f"worker {self.number}: part log")
         except FrameError as error:
             self._reason = f"made no sense ({error})"
+
+    async def _tell_who(self, channel: Channel[ToParent], asked: AskWho) -> None:
+        try:
+            told = Who(asked.call, await self._lend(asked.place, asked.refused, asked.host))
+        except AsyncCopyError as error:
+            told = Who(asked.call, "", Trouble.of(error))
+        channel.send(told)
 
     def _flight(self, number: int) -> Flight:
         flight = self._flights.get(number)
@@ -253,6 +274,8 @@ class Seat:
             self._progress = True
 
 
+Lend = Callable[[Place, str, str], Awaitable[str]]
+"""Says who to be at the cluster of a place, given who was refused there: ``NameNodes.lend``."""
 Over = Callable[[Seat, Flight, Copied | AsyncCopyError], None]
 
 

@@ -22,6 +22,7 @@ from asynccopy.errors import AsyncCopyError, Interrupted, Throttled, root_cause
 from asynccopy.executors.frames import (
     Answer,
     AskUpload,
+    AskWho,
     Assignment,
     Assignments,
     BeginUpload,
@@ -37,6 +38,7 @@ from asynccopy.executors.frames import (
     ToWorker,
     Trouble,
     Unfit,
+    Who,
     to_worker,
 )
 from asynccopy.executors.loop import new_loop
@@ -44,7 +46,7 @@ from asynccopy.executors.recipe import Watch, copier, retrying_source
 from asynccopy.executors.steering import steer
 from asynccopy.model import OpenUpload, PartReceipt
 from asynccopy.storage.budget import Budget
-from asynccopy.storage.registry import Stores, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Place, Stores, open_destination, open_source
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Copier
 
@@ -70,6 +72,7 @@ class Remote:
         self._calls = count()
         self._waiting: dict[int, asyncio.Future[OpenUpload | None]] = {}
         self._parts: dict[int, list[PartReceipt]] = {}
+        self._whos: dict[int, asyncio.Future[str]] = {}
         self._gathering: asyncio.TimerHandle | None = None
 
     def begin(self, order: Assignment) -> None:
@@ -126,6 +129,26 @@ class Remote:
         if answer.last:
             waiting.set_result(upload)
 
+    async def who(self, place: Place, refused: str, host: str) -> str:
+        """Who to be at a cluster: tokens are the parent's. Raises what keeps it from having one."""
+        number = next(self._calls)
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._whos[number] = answer
+        try:
+            self._channel.send(AskWho(number, place, refused, host))
+            return await answer
+        finally:
+            del self._whos[number]
+
+    def told(self, who: Who) -> None:
+        waiting = self._whos.get(who.call)
+        if waiting is None or waiting.done():
+            return  # whoever asked was cancelled
+        if who.trouble is None:
+            waiting.set_result(who.query)
+        else:
+            waiting.set_exception(who.trouble.error())
+
 
 class RemoteLog:
     """The PartLog of one file, kept by the parent. Where there is no upload is known here: small files ask nothing."""
@@ -163,11 +186,12 @@ class Worker:
         self._stores = Stores()
 
     async def run(self, set_up: SetUp) -> None:
-        recipe, remote = set_up.recipe, self._remote
+        recipe, remote, namenodes = set_up.recipe, self._remote, NameNodes(self._remote.who)
+        reading, writing = set_up.source, set_up.destination
         async with (
-            aclosing(open_source(set_up.source.url, set_up.source.settings, stores=self._stores)) as source,
+            aclosing(open_source(reading.url, reading.settings, namenodes=namenodes, stores=self._stores)) as source,
             aclosing(
-                open_destination(set_up.destination.url, set_up.destination.settings, stores=self._stores)
+                open_destination(writing.url, writing.settings, namenodes=namenodes, stores=self._stores)
             ) as destination,
         ):
             watch = Watch(remote.noticed, remote.moved, self._stop)
@@ -202,6 +226,8 @@ class Worker:
                         self._orders.put_nowait(order)
                 case Answer():
                     self._remote.answered(frame)
+                case Who():
+                    self._remote.told(frame)
                 case Stop():
                     self._stop.set()
                 case SetUp():

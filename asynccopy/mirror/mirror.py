@@ -203,21 +203,14 @@ class Mirror:
     # --- the pass ------------------------------------------------------------------------------------------------
 
     def _listing(self, source: Source) -> Listing:
+        found, check, marked = self._found.set, self._check_path, self._options.preserving
         return Listing(
-            source,
-            self._journal,
-            self._selection,
-            self._progress,
-            self._stop,
-            self._found.set,
-            self._check_path,
-            directories=self._options.preserving,
+            source, self._journal, self._selection, self._progress, self._stop, found, check, directories=marked
         )
 
     async def _begin(self) -> None:
-        await self._journal.begin_pass(
-            self._selection.text_with(self._options.preserving) + self._look.label, self._look.kind
-        )
+        text = self._selection.text_with(self._options.preserving) + self._look.label
+        await self._journal.begin_pass(text, self._look.kind)
         state = await self._journal.state()
         totals = await self._journal.totals()
         progress = self._progress

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from asynccopy.config.cluster import Cluster
 from asynccopy.config.hadoop import hadoop_configuration
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asynccopy.storage.s3.credentials import CredentialChain as S3Chain
     from asynccopy.storage.s3.settings import S3Settings
     from asynccopy.storage.webhdfs.allowance import Allowance
+    from asynccopy.storage.webhdfs.auth import Auth, Shared
     from asynccopy.storage.webhdfs.client import WebHdfsClient
     from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
 
@@ -76,11 +77,14 @@ class Place(Struct, frozen=True):
 
 class NameNodes:
     """Has the sides that are opened with it share what each nameservice bears, which serves them all, and the cluster;
-    and which of its NameNodes is active. Those that have one server in common are on one nameservice.
+    which of its NameNodes is active; and who they are there: one delegation token serves them all. Those that have one
+    server in common are on one nameservice. ``ask``: who knows who they are, where another process does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[Place, str, str], Awaitable[str]] | None = None) -> None:
         self._allowances: dict[Origin, Allowance] = {}
+        self._identities: dict[object, Shared] = {}
+        self._ask = ask
         self._nameservices: dict[frozenset[Server], Nameservice] = {}
 
     def join(self, client: WebHdfsClient) -> None:
@@ -90,6 +94,30 @@ class NameNodes:
             self._allowances.setdefault(each, shared)
         shared.widen(client.allowance.most)
         client.share(shared, self._nameservices.setdefault(frozenset(client.nameservice.servers), client.nameservice))
+
+    def identity(self, base: str, settings: Settings, nameservice: Nameservice) -> Shared:
+        """Who we are at a cluster, to be joined and closed by a side."""
+        from asynccopy.storage.webhdfs.auth import Lent, Shared
+        from asynccopy.storage.webhdfs.identity import identity
+
+        cluster = settings.cluster
+        key = (nameservice.servers, structs.replace(cluster, servers=()))
+        if key not in self._identities:
+            if self._ask is not None and cluster.auth != "password":
+                auth: Auth = Lent(partial(self._ask, Place(base, settings)))
+            else:
+                tls = _tls(cluster.ca_file, cluster.client_certificate, cluster.client_key)
+                auth = identity(cluster, base, nameservice, os.environ, tls)
+            self._identities[key] = Shared(auth)
+        return self._identities[key]
+
+    async def lend(self, place: Place, refused: str, host: str) -> str:
+        """What another process is to say of who we are there, in each request to that NameNode; ``refused``: what it
+        said, and was refused. Given a host, a ticket for that alone. Raises CredentialsRefused, Unreachable.
+        """
+        base, _ = _namenode(place.url, _scheme(place.url), place.settings.cluster)
+        shared = self.identity(base, place.settings, _nameservice(base, place.settings))
+        return await (shared.ticket(host) if host else shared.lend(refused))
 
 
 class Stores:
@@ -233,21 +261,25 @@ def _webhdfs(url: str, scheme: str, settings: Settings, latency: Latency | None,
 def _webhdfs_client(
     base: str, settings: Settings, latency: Latency | None, namenodes: NameNodes | None
 ) -> WebHdfsClient:
-    from asynccopy.storage.webhdfs.auth import Simple
     from asynccopy.storage.webhdfs.client import WebHdfsClient
-    from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
 
     given = settings.cluster
-    user = given.user or os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
-    nameservice = Nameservice(servers(given.servers or (base,)))
+    shared = namenodes or NameNodes()
+    nameservice = _nameservice(base, settings)
+    who = shared.identity(base, settings, nameservice)
     tls = _tls(given.ca_file, given.client_certificate, given.client_key)
-    client = WebHdfsClient(
-        nameservice, Simple(user), connections=_connections(settings), tls=tls, redirects=given.redirects
-    )
+    client = WebHdfsClient(nameservice, who, connections=_connections(settings), tls=tls, redirects=given.redirects)
+    who.join()
     client.latency = latency
     if namenodes is not None:
         namenodes.join(client)
     return client
+
+
+def _nameservice(base: str, settings: Settings) -> Nameservice:
+    from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
+
+    return Nameservice(servers(settings.cluster.servers or (base,)))
 
 
 def _tls(ca_file: str | None, certificate: str | None = None, key: str | None = None) -> SSLContext | None:

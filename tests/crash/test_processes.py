@@ -32,7 +32,7 @@ from asynccopy.model import OpenUpload, PartReceipt
 from asynccopy.retry import RetryPolicy
 from asynccopy.simulators import Fault, S3Simulator, TreeNamespace, WebHdfsSimulator
 from asynccopy.simulators.faults import Status
-from asynccopy.storage.registry import Place, Settings, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Place, Settings, open_destination, open_source
 
 MIB = 1 << 20
 chance = random.Random(11)
@@ -127,7 +127,7 @@ class World:
             if processes == 1:
                 return inline(recipe, source, destination, watch)
             whole = SetUp(Place(url or source_url, settings), Place(destination_url, settings), recipe)
-            return ProcessExecutor(shares(whole, processes), watch, patience)
+            return ProcessExecutor(shares(whole, processes), watch, NameNodes().lend, patience)
 
         async with (
             aclosing(open_source(source_url, settings)) as source,

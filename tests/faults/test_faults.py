@@ -84,7 +84,9 @@ class World:
                 progress=self.progress,
                 noticed=lambda error, delay: self.retried.append(error),
                 policy=policy,
-                build=inline if self.processes == 1 else in_processes(*places, self.processes),
+                build=inline
+                if self.processes == 1
+                else in_processes(*places, self.processes, registry.NameNodes().lend),
             )
             await mirror.copy()
         finally:

@@ -244,7 +244,7 @@ async def test_buckets(client: Any) -> None:
         await client.put_object(Bucket="other", Key=KEY, Body=b"")
     assert code(caught) == (404, "NoSuchBucket")
     with pytest.raises(ClientError) as caught:
-        await client.get_object_tagging(Bucket="bucket", Key=KEY)
+        await client.get_object_acl(Bucket="bucket", Key=KEY)
     assert code(caught) == (501, "NotImplemented")
 
 

@@ -18,7 +18,7 @@ from asynccopy.model import FileStatus
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities
 from asynccopy.storage.memory import MemoryDestination, MemorySource
-from asynccopy.storage.registry import Place, Settings
+from asynccopy.storage.registry import NameNodes, Place, Settings
 from tests.faults.wrapped import MemoryLog
 
 
@@ -160,7 +160,7 @@ def test_no_limit_stays_no_limit() -> None:
 async def test_where_one_is_enough_there_is_no_process(concurrency: int, single: bool, count: int, kind: type) -> None:
     set_up = whole(concurrency, single=single)
     watch = Watch(lambda *_: None, lambda *_: None, asyncio.Event())
-    build = in_processes(set_up.source, set_up.destination, count)
+    build = in_processes(set_up.source, set_up.destination, count, NameNodes().lend)
     assert type(build(set_up.recipe, MemorySource(), MemoryDestination(), watch)) is kind
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -27,7 +28,7 @@ from asynccopy.storage.interface import Reader
 from asynccopy.storage.pace import Pace
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.webhdfs.allowance import Allowance
-from asynccopy.storage.webhdfs.auth import Auth
+from asynccopy.storage.webhdfs.auth import Auth, TokenEnded
 from asynccopy.storage.webhdfs.datanodes import DataNodes, queries
 from asynccopy.storage.webhdfs.messages import (
     PREFIX,
@@ -36,9 +37,8 @@ from asynccopy.storage.webhdfs.messages import (
     encoded,
     failure,
     located_blocks,
-    passive,
 )
-from asynccopy.storage.webhdfs.nameservice import Nameservice, Server
+from asynccopy.storage.webhdfs.nameservice import Nameservice, Server, active
 from asynccopy.storage.webhdfs.politeness import overloaded
 from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, live_datanodes, redirect, refused
 
@@ -55,6 +55,7 @@ BYTES: Final = "application/octet-stream"
 """The content type of a file's bytes; everything else is a message."""
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
 
 
 class NoBlocks(SourceChanged):
@@ -127,6 +128,7 @@ class WebHdfsClient:
     async def read(self, path: str, range: ByteRange) -> Reader:
         """OPEN a range. A DataNode that fails on the way is avoided for a while."""
         query = f"&offset={range.offset}&length={range.length}"
+        who = await self._who()
         # Nor can a DataNode serve a file while it finds no NameNode: then it is the NameNode that is waited for.
         direct = range.length <= DIRECT and not self.nameservice.trouble
         target = self._datanodes.next() if direct else None
@@ -148,7 +150,7 @@ class WebHdfsClient:
             self._datanodes.opened(path, target)
             return _DataNodeReader(self, target.origin, answer, range.length, self._pace)
         if answer.status != 200:
-            raise self._refusal(target.origin, answer, asked)
+            raise self._refusal(target.origin, who, answer, asked)
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) < range.length:
             raise SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
@@ -163,6 +165,7 @@ class WebHdfsClient:
         before its length was looked up.
         """
         asked = self._asked("CREATE", path)
+        who = await self._who()
         server, response = await self._ask("CREATE", path, query, method="PUT")
         if response.status not in (200, 307):
             raise self._failure(response, asked)
@@ -177,7 +180,7 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         if response.status not in (200, 201):
-            raise self._refusal(target.origin, response, asked)
+            raise self._refusal(target.origin, who, response, asked)
 
     async def checksum(self, path: str) -> Response | None:
         """GETFILECHECKSUM; None of an empty file for which only a stranger would answer.
@@ -185,19 +188,20 @@ class WebHdfsClient:
         Asked of the DataNode that has just read the file, which spares the NameNode a request: one that fails is not
         believed, and the NameNode names another.
         """
+        who = await self._who()
         opened = self._datanodes.reader_of(path)
         if opened is not None:
             try:
-                return await self._checksum_at(path, opened)
+                return await self._checksum_at(path, opened, who)
             except Transient:
                 pass  # it is suspected now, if it was its fault
         try:
             target = await self._datanode("GETFILECHECKSUM", path, "", 0)
         except NoBlocks:
             return None
-        return await self._checksum_at(path, target)
+        return await self._checksum_at(path, target, who)
 
-    async def _checksum_at(self, path: str, target: Redirect) -> Response:
+    async def _checksum_at(self, path: str, target: Redirect, who: str) -> Response:
         asked = self._asked("GETFILECHECKSUM", path)
         headers = await self._credentials(target.origin)
         url = f"{target.prefix}{encoded(path)}?{target.query}"
@@ -206,7 +210,7 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         if response.status != 200:
-            raise self._refusal(target.origin, response, asked)
+            raise self._refusal(target.origin, who, response, asked)
         return response
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
@@ -230,22 +234,40 @@ class WebHdfsClient:
     async def _ask(
         self, op: str, path: str, query: str, *, method: str = "GET", limit: int | None = None
     ) -> tuple[Server, Response]:
-        who = await self._auth.query()
-
-        async def send(server: Server, patience: float | None) -> tuple[Server, Response]:
+        async def send(server: Server, who: str, patience: float | None) -> tuple[Server, Response]:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
             if op == "CREATE":  # asks only where to
                 target += _noredirect(server)
             headers = await self._auth.headers(server.origin)
             response = await self._names.request(server.origin, method, target, headers, patience=patience, limit=limit)
-            return server, _active(server, response)
+            return server, active(server, response)
 
-        once = method != "GET" and op != "CREATE"
+        return await self._as_us(send, once=method != "GET" and op != "CREATE", patient=limit is not None)
+
+    async def _who(self) -> str:
+        who = await self._auth.query()
+        self._datanodes.asked_as(who)
+        return who
+
+    async def _as_us(
+        self,
+        send: Callable[[Server, str, float | None], Awaitable[tuple[Server, T]]],
+        *,
+        once: bool = False,
+        patient: bool = False,
+    ) -> tuple[Server, T]:
+        """What the nameservice answers to who we are: to who we are by now, where it no longer takes the first."""
+        who = await self._who()
+        ask = partial(self.nameservice.ask, once=once, patient=patient)
         try:
-            return await self.nameservice.ask(send, once=once, patient=limit is not None)
+            server, answer = await ask(lambda server, patience: send(server, who, patience))
+            if isinstance(answer, Response) and answer.status in (401, 403) and self._auth.refused(who, answer):
+                who = await self._who()
+                server, answer = await ask(lambda server, patience: send(server, who, patience))
         except Stalled:
             self.allowance.refused()
             raise
+        return server, answer
 
     def _answered(self, seconds: float) -> None:
         self.allowance.answered(seconds)
@@ -281,22 +303,17 @@ class WebHdfsClient:
             return found  # nobody else has the block: "No active and not excluded nodes contain this block"
 
     async def _redirect(self, op: str, path: str, query: str, offset: int, asked: str) -> Redirect:
-        own = f"op={op}{await self._auth.query()}"
         if self.nameservice.streams:
             server = self.nameservice.turn()
-            return Redirect(server.origin, own, server.prefix)
+            return Redirect(server.origin, f"op={op}{await self._who()}", server.prefix)
 
-        async def send(server: Server, patience: float | None) -> tuple[Server, Reader | Response]:
-            target = f"{server.prefix}{encoded(path)}?{own}{query}{_noredirect(server)}"
+        async def send(server: Server, who: str, patience: float | None) -> tuple[Server, Reader | Response]:
+            target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}{_noredirect(server)}"
             headers = await self._auth.headers(server.origin)
             answer = await self._names.download(server.origin, "GET", target, headers, 0, kind=BYTES, patience=patience)
-            return server, _active(server, answer) if isinstance(answer, Response) else answer
+            return server, active(server, answer) if isinstance(answer, Response) else answer
 
-        try:
-            server, answer = await self.nameservice.ask(send)
-        except Stalled:
-            self.allowance.refused()
-            raise
+        server, answer = await self._as_us(send)
         if isinstance(answer, Response) and not _served(answer):
             if answer.status not in (200, 307):
                 raise self._failure(answer, asked)
@@ -310,7 +327,7 @@ class WebHdfsClient:
         elif not isinstance(answer, Response):
             answer.close()
         self.nameservice.gateways = self.nameservice.streams = True
-        return Redirect(server.origin, own, server.prefix)
+        return Redirect(server.origin, f"op={op}{await self._who()}", server.prefix)
 
     async def _credentials(self, origin: Origin) -> Headers:
         """What goes with a request for bytes: nothing to a DataNode, all to a gateway."""
@@ -344,6 +361,8 @@ class WebHdfsClient:
 
         async def send(server: Server, patience: float | None) -> Response:
             headers = await self._auth.headers(server.origin)
+            if ticket := await self._auth.ticket(server.origin.host):
+                headers = (*headers, ("Authorization", ticket))
             return await self._names.request(server.origin, "GET", LIVE, headers, patience=patience)
 
         response = await self.nameservice.ask(send)
@@ -355,13 +374,15 @@ class WebHdfsClient:
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
 
-    def _refusal(self, datanode: Origin, answer: Response, asked: str) -> AsyncCopyError:
-        """What the answer of a DataNode means that is no success. One that redirects once more, or answers as no
-        DataNode does, is in trouble itself; the others are not.
+    def _refusal(self, datanode: Origin, who: str, answer: Response, asked: str) -> AsyncCopyError:
+        """What the answer of a DataNode means that is no success, to a request with the token of ``who``. One that
+        redirects once more, or answers as no DataNode does, is in trouble itself; the others are not.
         """
         meaning: AsyncCopyError
         if 300 <= answer.status < 400:
             meaning = ServerTrouble(f"{asked}: redirected once more by {datanode.netloc}, refused")
+        elif answer.status in (401, 403) and self._auth.refused(who, answer):
+            meaning = TokenEnded(f"{asked}: the delegation token has ended")
         else:
             meaning = failure(answer, asked)
             if isinstance(meaning, WrongServer) and datanode not in self.nameservice.origins:
@@ -386,13 +407,6 @@ class WebHdfsClient:
         if isinstance(error, Stalled) and (hung := self.nameservice.hung) and datanode not in self.nameservice.origins:
             return NoActiveNameNode(f"{error.message}: it may wait for a NameNode that hangs: {hung}")
         return error
-
-
-def _active(server: Server, response: Response) -> Response:
-    """The answer, unless a NameNode says by it that it is not the one to ask. Raises NoActiveNameNode."""
-    if state := passive(response):
-        raise NoActiveNameNode(f"{server.origin} {state}")
-    return response
 
 
 def _noredirect(server: Server) -> str:

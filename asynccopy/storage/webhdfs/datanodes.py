@@ -36,7 +36,18 @@ class DataNodes:
         self._known: dict[Origin, tuple[float, str]] = {}
         self._turns: deque[Origin] = deque()
         self._asked = 0
+        self._who = ""
         self._opened: dict[str, Redirect] = {}
+
+    def asked_as(self, who: str) -> None:
+        """Who asks the NameNode from now on: redirects that were given to somebody else, or to an older token, are
+        forgotten.
+        """
+        if who != self._who:
+            self._who = who
+            self._known.clear()
+            self._turns.clear()
+            self._opened.clear()
 
     def named(self, found: Redirect) -> None:
         """The NameNode has redirected an OPEN there."""

@@ -319,6 +319,10 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return NoActiveNameNode(text)
     if name == "RetriableException":
         return ServerTrouble(text)
+    if "not allowed to impersonate" in remote.message:
+        return CredentialsRefused(
+            text, hint="the NameNode must allow it: hadoop.proxyuser.USER.hosts, and .users or .groups"
+        )
     if name in _CREDENTIALS:
         return CredentialsRefused(text)
     if "Cannot find the snapshot of" in remote.message:

@@ -11,8 +11,9 @@ from msgspec import Struct
 
 from asynccopy.errors import AsyncCopyError, ConnectionLost, NoActiveNameNode, ShortRead, Stalled, Unreachable
 from asynccopy.logs import log
+from asynccopy.storage.http import Response
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.webhdfs.messages import PREFIX
+from asynccopy.storage.webhdfs.messages import PREFIX, passive
 
 HUNG: Final = 5.0
 """Seconds without an answer after which another server is asked, where there is one."""
@@ -48,6 +49,13 @@ def servers(urls: Sequence[str]) -> list[Server]:
         origin = Origin("https" if secure else "http", match["host"].strip("[]"), port)
         found.append(Server(origin, f"/{path.strip('/')}{PREFIX}" if path.strip("/") else PREFIX))
     return found
+
+
+def active(server: Server, response: Response) -> Response:
+    """The answer, unless a NameNode says by it that it is not the one to ask. Raises NoActiveNameNode."""
+    if state := passive(response):
+        raise NoActiveNameNode(f"{server.origin} {state}")
+    return response
 
 
 Send = Callable[[Server, float | None], Awaitable[T]]

@@ -1,0 +1,194 @@
+"""From what a cluster's configuration and the environment say to who we are there."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from asynccopy.config.cluster import Cluster
+from asynccopy.config.file import read_secret
+from asynccopy.errors import UsageError
+from asynccopy.logs import hide
+from asynccopy.storage.http import Headers, Response
+from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs import tokens
+from asynccopy.storage.webhdfs.auth import Auth, Given, Password, Simple
+from asynccopy.storage.webhdfs.nameservice import Nameservice
+
+TOKEN: Final = "ASYNCCOPY_DELEGATION_TOKEN"  # noqa: S105 - the variable that holds one
+TOKEN_FILE: Final = "HADOOP_TOKEN_FILE_LOCATION"  # noqa: S105
+
+
+def identity(
+    cluster: Cluster,
+    base: str,
+    nameservice: Nameservice,
+    environ: Mapping[str, str],
+    tls: ssl.SSLContext | None = None,
+) -> Auth:
+    """The Auth for a cluster; ``base`` is its URL, nothing is contacted yet. Raises UsageError."""
+    simple = partial(Simple, cluster.user or environ.get("HADOOP_USER_NAME") or getpass.getuser(), cluster.doas)
+    kerberos = partial(_kerberos, cluster, nameservice, environ, tls)
+    match cluster.auth:
+        case "simple":
+            return simple()
+        case "password":
+            if cluster.user is None or cluster.password_file is None:
+                raise UsageError(f"{base}: a password needs `user` and `password_file`")
+            return Password(cluster.user, read_secret(cluster.password_file, environ), cluster.doas)
+        case "kerberos":
+            return kerberos()
+        case "token":
+            return _token(cluster, base, nameservice, environ)
+    if cluster.token_file is not None or cluster.token is not None:
+        return _token(cluster, base, nameservice, environ)
+    if cluster.principal is not None or cluster.keytab is not None or cluster.ccache is not None:
+        return kerberos()
+    if environ.get(TOKEN):
+        return _token(cluster, base, nameservice, environ)
+    lying = environ.get(TOKEN_FILE)
+    found = None if lying is None else TokenFile(lying, base, nameservice, meant=False)
+    return FoundOut(simple, kerberos, found)
+
+
+class FoundOut:
+    """Who we are where nobody says: by a token of the environment that is for this cluster, else by name; and by
+    Kerberos where the server wants that.
+    """
+
+    def __init__(self, simple: Callable[[], Auth], kerberos: Callable[[], Auth], file: TokenFile | None) -> None:
+        self._simple = simple
+        self._kerberos = kerberos
+        self._file = file
+        self._auth: Auth | None = None
+        self._negotiated = False
+
+    async def query(self) -> str:
+        if self._auth is None:
+            token = None if self._file is None else await self._file.find()
+            if self._file is not None and token is not None:
+                self._auth = Given(self._file.read, self._file.path)
+            else:
+                self._auth = self._simple()
+        return await self._auth.query()
+
+    async def headers(self, origin: Origin) -> Headers:
+        return ()
+
+    def refused(self, who: str, response: Response) -> bool:
+        if response.status == 401 and not self._negotiated and isinstance(self._auth, Simple):
+            if not response.headers.get("www-authenticate", "").lower().startswith("negotiate"):
+                return False
+            self._auth, self._negotiated = self._kerberos(), True
+            return True
+        if self._negotiated and who.startswith("&user.name="):
+            return True  # asked before another one found out
+        return self._auth is not None and self._auth.refused(who, response)
+
+    async def ticket(self, host: str) -> str:
+        return "" if self._auth is None else await self._auth.ticket(host)
+
+    async def aclose(self) -> None:
+        if self._auth is not None:
+            await self._auth.aclose()
+
+
+class TokenFile:
+    """A file with delegation tokens, read when one is needed. ``meant``: it was given for this cluster alone."""
+
+    def __init__(self, path: str, base: str, nameservice: Nameservice, *, meant: bool) -> None:
+        self.path = path
+        self._base = base
+        self._nameservice = nameservice
+        self._meant = meant
+
+    async def find(self) -> str | None:
+        """The text of the token for this cluster. Raises UsageError for a file that cannot be read."""
+        found = tokens.choose(await self._tokens(), await self._services(), meant=self._meant)
+        if found is None:
+            return None
+        hide(found.text)
+        return found.text
+
+    async def read(self) -> str:
+        """The same. Raises UsageError also where there is none."""
+        found = await self.find()
+        if found is not None:
+            return found
+        held = ", ".join(f"{token.kind} for {token.service or 'any service'}" for token in await self._tokens())
+        raise UsageError(
+            f"{self.path}: holds no delegation token that is surely for {self._base}",
+            hint=f"it holds: {held or 'none'}; this cluster is {', '.join(sorted(await self._services()))}",
+        )
+
+    async def _tokens(self) -> list[tokens.Token]:
+        def read() -> bytes:
+            with Path(self.path).open("rb") as file:
+                return file.read(tokens.LARGEST)
+
+        try:
+            return tokens.parse_file(await asyncio.to_thread(read))
+        except OSError as error:
+            raise UsageError(
+                f"{self.path}: cannot be read: {error.strerror}", hint="check the token file and its owner"
+            ) from None
+        except ValueError as error:
+            raise UsageError(f"{self.path}: {error}", hint="`hdfs fetchdt` writes one") from None
+
+    async def _services(self) -> set[str]:
+        names = {self._base.removeprefix("hdfs://")} if self._base.startswith("hdfs://") else set()
+        found = {f"ha-hdfs:{name.lower()}" for name in names}
+        loop = asyncio.get_running_loop()
+        for server in self._nameservice.servers:
+            host, port = server.origin.host.lower(), server.origin.port
+            found.add(f"{host}:{port}")
+            try:
+                addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            except OSError:
+                continue  # the request will tell
+            found |= {f"{address[4][0]}:{port}" for address in addresses}
+        return found
+
+
+def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
+    text = (cluster.token or environ.get(TOKEN, "")).strip()
+    place = TOKEN if cluster.token is None else f"`token` of {base}"
+    if cluster.token_file is None and text:
+        try:
+            tokens.parse_text(text)
+        except ValueError as error:
+            raise UsageError(f"{place}: {error}", hint="it is the `urlString` of GETDELEGATIONTOKEN") from None
+        hide(text)
+
+        async def same() -> str:
+            return text
+
+        return Given(same, place)
+    path = _placed(cluster.token_file, environ) or environ.get(TOKEN_FILE)
+    if path is None:
+        raise UsageError(f"{base}: no delegation token", hint=f"set `token_file`, {TOKEN} or {TOKEN_FILE}")
+    file = TokenFile(path, base, nameservice, meant=cluster.token_file is not None)
+    return Given(file.read, path)
+
+
+def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
+    """A name without a folder is a credential of systemd, where there are any."""
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    return f"{folder}/{name}" if name and folder and "/" not in name else name
+
+
+def _kerberos(
+    cluster: Cluster, nameservice: Nameservice, environ: Mapping[str, str], tls: ssl.SSLContext | None
+) -> Auth:
+    from asynccopy.storage.webhdfs.delegation import Delegated, SpnegoIssuer  # late: few clusters need it
+    from asynccopy.storage.webhdfs.kerberos import Identity
+
+    keytab = _placed(cluster.keytab, environ)
+    ours = Identity(cluster.principal, keytab=keytab, ccache=cluster.ccache, mutual=cluster.mutual)
+    return Delegated(SpnegoIssuer(nameservice, ours, cluster.doas, tls))
