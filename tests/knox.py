@@ -102,8 +102,11 @@ class Basic:
     async def headers(self, origin: Origin) -> Headers:
         return (("Authorization", basic(USER, PASSWORD)),)
 
-    def answered(self, origin: Origin, response: Response) -> bool:
+    def refused(self, who: str, response: Response) -> bool:
         return False
+
+    async def ticket(self, host: str) -> str:
+        return ""
 
     async def aclose(self) -> None:
         return

@@ -96,4 +96,4 @@ async def test_the_password_goes_to_no_other_origin(hdfs: WebHdfsSimulator) -> N
             for call in (read(source), source.checksum("file")):
                 with pytest.raises(AsyncCopyError):
                     await call
-    assert len(heard) == 2 and b"uthorization" not in b"".join(heard)
+    assert heard == []

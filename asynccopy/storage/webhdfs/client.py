@@ -236,8 +236,7 @@ class WebHdfsClient:
     ) -> tuple[Server, Response]:
         async def send(server: Server, who: str, patience: float | None) -> tuple[Server, Response]:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}"
-            if op == "CREATE":  # asks only where to
-                target += _noredirect(server)
+            target += _noredirect(server) if op == "CREATE" else ""  # which asks only where to
             headers = await self._auth.headers(server.origin)
             response = await self._names.request(server.origin, method, target, headers, patience=patience, limit=limit)
             return server, active(server, response)
@@ -320,8 +319,7 @@ class WebHdfsClient:
             found = redirect(answer, server.origin, asked)
             if found.origin != server.origin:
                 return await self._proven(found, asked, (path, offset))
-            # A gateway that names itself: HttpFS. Knox does so by a query that only it can read.
-            self.nameservice.gateways = True
+            self.nameservice.gateways = True  # it names itself: HttpFS, or Knox, by a query that only it can read
             if queries(found.query)[1] is None:
                 return found
         elif not isinstance(answer, Response):
@@ -390,17 +388,15 @@ class WebHdfsClient:
         return self.suspect(datanode, meaning) if isinstance(meaning, ServerTrouble) else meaning
 
     def _unreachable(self, datanode: Origin, asked: str, error: Unreachable) -> AsyncCopyError:
-        """A DataNode is one of many; a gateway is the side itself, by whose absence no file fails."""
+        # A DataNode is one of many; a gateway is the side itself, by whose absence no file fails.
         if datanode in self.nameservice.origins:
             return self.suspect(datanode, error)
         hint = "see whether that DataNode is up (hdfs dfsadmin -report); where it has the only replica, start it"
         return self.suspect(datanode, ConnectionLost(f"{asked}: DataNode {error}", hint=hint))
 
     def suspect(self, datanode: Origin, error: E) -> E | NoActiveNameNode:
-        """Avoid a DataNode or a gateway for a while, because of this error, which is given back.
-
-        Where one says nothing while a NameNode hangs, the file is not to blame: every DataNode asks the NameNodes in
-        their order, and waits two minutes for a hung one (``ipc.client.rpc-timeout.ms``).
+        """Avoid a DataNode or a gateway for a while, because of this error, which is given back. Where a DataNode says
+        nothing while a NameNode hangs, the file is not to blame: it waits two minutes for it, as every DataNode does.
         """
         self._datanodes.suspect(datanode)
         self.nameservice.failed(datanode)
