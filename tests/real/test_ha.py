@@ -134,7 +134,7 @@ def test_the_active_namenode_is_killed_five_times_during_one_copy(
     status = service.until(lambda status: True)
     assert status["files"]["pending"] > 0, "the copy ended before all was over"
     assert service.ask("limit", "m", "--bandwidth", "1GiB/s").code == 0
-    status = service.until(lambda each: each["state"] == "watching" and each["files"]["pending"] == 0, 120)
+    status = service.until(lambda each: each["state"] == "watching" and each["files"]["done"] == len(tree), 60)
     print(f"{KILLS} failovers; longest pause {pause.longest:.1f} s; {status['files']}, {status['retries']} retries")
     assert (status["failed"], status["files"]["done"]) == (0, len(tree)), service.errors()[-3000:]
     assert service.stop().code == 0
