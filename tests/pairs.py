@@ -18,6 +18,7 @@ from typing import Any
 
 from asynccopy.model import MIB
 from asynccopy.simulators.namespace import TreeNamespace
+from asynccopy.simulators.oss import OssSimulator
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 from asynccopy.storage.s3 import S3Destination, S3Settings
 from asynccopy.storage.s3.credentials import CredentialChain
@@ -99,13 +100,14 @@ class SimulatedBucket(Side):
     """A bucket of a simulated S3 or OSS, below a prefix."""
 
     def __init__(self, simulator: Simulator, prefix: str) -> None:
-        kind = "oss" if hasattr(simulator, "throttle") else "s3"
+        kind = "oss" if isinstance(simulator, OssSimulator) else "s3"
         self.simulator = simulator
         self.prefix = prefix
         self.url = f"{kind}://bucket/{prefix}"
         if kind == "s3":
             self.part_size = "5MiB"
-        self.environment = oss_environment(simulator) if kind == "oss" else s3_environment(simulator)  # type: ignore[arg-type]
+        oss = isinstance(simulator, OssSimulator)
+        self.environment = oss_environment(simulator) if oss else s3_environment(simulator)
 
     async def fill(self, tree: Tree) -> None:
         async with aclosing(destination_of(self.simulator)) as bucket:

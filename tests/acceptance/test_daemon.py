@@ -558,9 +558,12 @@ def test_deletions_above_the_cap_wait_for_a_person(place: Place) -> None:
     place.service.until(lambda status: status["files"]["done"] == 10)
     for number in range(5):
         (place.source / f"f{number:03d}").unlink()
+
     # while a pass goes on, the reason is that of the pass
-    status = place.service.until(lambda status: status["deletions"]["held"] and status["state"] == "watching")
-    assert status["deletions"]["count"] == 5
+    def planned(status: dict[str, Any]) -> bool:
+        return status["state"] == "watching" and status["deletions"]["count"] == 5
+
+    status = place.service.until(lambda status: status["deletions"]["held"] and planned(status))
     assert "asynccopy deletions" in status["reason"]
     ended = place.ask("deletions", "m")
     assert ended.out.splitlines() == [f"f{number:03d}" for number in range(5)]

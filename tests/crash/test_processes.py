@@ -228,7 +228,7 @@ async def test_failures_and_retries_are_told_as_without_workers(world: World) ->
         told = Counter(line.replace(f"/{name}/", "/NAME/") for line in world.noticed)
         found.append((world.totals(), told, world.noticed and world.progress.retries))
     assert found[0][0]["failed_files"] > 0
-    assert found[0][2] >= 5
+    assert found[0][2] >= 2  # of the DataNode; what a store throttles is no failure
     assert found[1] == found[0]
     assert world.uploads() == 0
 
