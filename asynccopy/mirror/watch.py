@@ -295,7 +295,7 @@ class Watcher:
         finally:
             await self._note(journal, kind, began, outcome, requests)
         self._failures = 0
-        self.completed = self.completed or kind == "first"
+        self.completed = self.completed or (kind == "first" and not self._unfinished)
         self._witness.passed(kind, time.time() - began)
 
     async def _note(self, journal: Journal, kind: Kind, began: float, outcome: str, requests: int) -> None:
@@ -422,7 +422,7 @@ class Watcher:
 
     async def _remember(self, journal: Journal, began: float, since: float, kind: Kind) -> None:
         """``began``: this pass; ``since``: its look at the source."""
-        whole = kind not in ("quick", "snapshot")
+        whole = kind not in ("quick", "snapshot") and not self._unfinished
         self.looked = Looked(began, began if whole else self.looked.full)
         await journal.remember(LAST, repr(self.looked.last))
         await journal.remember(FULL, repr(self.looked.full))
@@ -431,6 +431,11 @@ class Watcher:
             await journal.remember(EQUAL, repr(since))
         if whole:
             await journal.remember(SELECTED, self.rules.selection.text_with(self.rules.options.preserving))
+
+    @property
+    def _unfinished(self) -> bool:
+        """Whether the one pass of who looks for nothing more is to be made again: some files were being written."""
+        return self.watching == "off" and self.progress.open_files > 0
 
     def _noticed(self, error: AsyncCopyError, delay: float) -> None:
         if delay >= LONG_DELAY:

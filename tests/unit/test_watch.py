@@ -302,6 +302,21 @@ async def test_a_file_is_left_until_it_has_settled(lives: Callable[..., Live], w
     assert life.objects() == {"old": b"2", "young": b"1"}
 
 
+async def test_the_only_pass_is_not_over_before_every_file_is_closed(lives: Callable[..., Live]) -> None:
+    source = MemorySource({"young": b"1"})
+    source.put("old", b"2", modification_time=1)
+    life = lives(source, "off", settle=3600.0, cadence=Cadence(0.05, 1e9))
+    await until(lambda: life.kinds[:2] == ["first", "first"])
+    assert life.objects() == {"old": b"2"}
+    assert not life.watcher.completed
+    await life.end()
+    life.again(settle=-5.0)
+    life.begin()
+    await until(lambda: life.watcher.completed and life.watcher.state == "watching")
+    assert life.objects() == {"old": b"2", "young": b"1"}
+    assert life.watcher.reason == "watch = off: nothing more is looked for"
+
+
 async def test_a_renamed_file_is_read_where_the_store_s_copy_proves_nothing(lives: Callable[..., Live]) -> None:
     class Vague(FailingStore):
         async def copy(self, key: str, to: str, size: int, etag: str) -> ObjectMeta:
