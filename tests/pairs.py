@@ -378,7 +378,7 @@ async def prove_a_mirror(program: Program, source: Side, destination: Side, dele
         )
         await asyncio.sleep(0.3)
     # Not that it is watching: so many directories take longer than the interval.
-    status = await asyncio.to_thread(service.until, lambda status: status["completed"])
+    status = await asyncio.to_thread(service.until, lambda status: status["files"]["pending"] == 0)
     assert (status["failed"], status["files"]["failed"], status["files"]["pending"]) == (0, 0, 0), status
     ended = await asyncio.to_thread(service.stop)
     assert ended.code == 0, ended.err

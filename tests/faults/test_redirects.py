@@ -49,8 +49,11 @@ class Canary:
     async def headers(self, origin: Origin) -> Headers:
         return (("Authorization", f"Basic {PASSWORD}"),)
 
-    def answered(self, origin: Origin, response: Response) -> bool:
+    def refused(self, who: str, response: Response) -> bool:
         return False
+
+    async def ticket(self, host: str) -> str:
+        return ""
 
     async def aclose(self) -> None:
         return

@@ -56,7 +56,7 @@ class Meddler:
             await asyncio.sleep(action.seconds)
         # The server's work goes on when the client has hung up, as it does where nothing stands between them.
         async with asyncio.TaskGroup() as group:
-            answering = group.create_task(self._ask(request, await request.read(), action), name=op)
+            answering = group.create_task(self._ask(request, await request.content.read(), action), name=op)
         if isinstance(action, LostReply):
             return _cut(request)
         return answering.result()
