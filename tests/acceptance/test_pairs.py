@@ -70,6 +70,7 @@ async def test_a_killed_copy_goes_on(pairs: Pairs, destination: str) -> None:
     assert not pairs._oss.buckets["bucket"].uploads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "destination", "deletions"),
     [
