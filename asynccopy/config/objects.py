@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import quote
 
@@ -90,6 +91,10 @@ class ObjectOptions(Struct, frozen=True):
             raise ValueError(f"`metadata`: {size} bytes of names and values, there is room for {room}")
 
 
+@lru_cache(maxsize=4096)
 def header_value(text: str) -> str:
-    """A text as user metadata carry it: percent-encoded where it is not plain ASCII, or a space that HTTP may drop."""
+    """A text as user metadata carry it: percent-encoded where it is not plain ASCII, or a space that HTTP may drop.
+
+    Remembered: owners and groups are few, and go with every object.
+    """
     return _ODD_SPACE.sub("%20", quote(text, safe=" /:=+,;@"))
