@@ -52,8 +52,10 @@ test-pythons: ## the tests that need no real server, on every CPython from 3.11 
 soak: $(VENV)/.test ## keep mirrors for ten minutes of change and kills, and through outages of a minute, on the real servers
 	-$(BIN)/python -m testbed fetch
 	ASYNCCOPY_REQUIRE_REAL=1 ASYNCCOPY_CHURN_SECONDS=600 ASYNCCOPY_OUTAGE_SECONDS=60 ASYNCCOPY_TOKEN_SECONDS=300 \
-		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -rP -k "kills or away or full" \
-		tests/real/test_daemon.py tests/real/test_daemon_outages.py tests/real/test_kerberos.py $(PYTEST)
+		ASYNCCOPY_ROTATING_SECONDS=60 \
+		$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -rP -k "kills or away or full or rotate" \
+		tests/real/test_daemon.py tests/real/test_daemon_outages.py tests/real/test_kerberos.py \
+		tests/real/test_store_faults.py $(PYTEST)
 
 check: $(VENV)/.test ## ruff, mypy strict, the import rules
 	$(BIN)/ruff check .

@@ -364,26 +364,38 @@ async def test_credentials_rotate_every_five_seconds(hdfs: Hdfs, root: str, tmp_
         assert len(issued) >= ROTATING_SECONDS / 5
 
 
+def deals(folder: Path, documents: list[dict[str, Any]]) -> str:
+    """A credential process that prints the next of them each time."""
+    (folder / "documents").write_text("".join(json.dumps(document) + "\n" for document in documents))
+    script = folder / "deal"
+    script.write_text(f'#!/bin/sh\nhead -n 1 "{folder}/documents"\nsed -i 1d "{folder}/documents"\n')
+    script.chmod(0o700)
+    return str(script)
+
+
 async def test_a_token_expires_early(job: Job, tmp_path: Path) -> None:
     """The store calls a token expired that should hold for an hour: the next one is fetched, and no file fails."""
-    target, credentials = job.target, tmp_path / "credentials.json"
+    target, environment = job.target, job.program.environment
     if isinstance(target, Oss):
-        shown(credentials, sts(target.oss, 3600.0))
-        job.program.environment.pop("OSS_ACCESS_KEY_ID")
-        job.program.environment.pop("OSS_ACCESS_KEY_SECRET")
-        job.program.environment["OSS_CREDENTIAL_PROCESS"] = f"cat {credentials}"
+        for name in ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"):
+            del environment[name]
+        issued = [sts(target.oss, 3600.0) for _ in range(9)]
+        environment["OSS_CREDENTIAL_PROCESS"] = deals(tmp_path, issued)
+        expired, code, status = issued[0]["AccessKeyId"], "SecurityTokenExpired", 403
     else:
         expires = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
         keys = {"AccessKeyId": target.store.access_key, "SecretAccessKey": target.store.secret_key}
-        shown(credentials, {"Version": 1, "Expiration": expires, "SessionToken": "", **keys})
-        config = tmp_path / "aws-config"
-        config.write_text(f"[default]\ncredential_process = cat {credentials}\n")
+        issued = [{"Version": 1, "Expiration": expires, **keys} for _ in range(9)]
+        (tmp_path / "aws-config").write_text(f"[default]\ncredential_process = {deals(tmp_path, issued)}\n")
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            job.program.environment.pop(name)
-        job.program.environment["AWS_CONFIG_FILE"] = str(config)
-    code = "SecurityTokenExpired" if isinstance(target, Oss) else "ExpiredToken"
-    faults = refused(code, 403 if isinstance(target, Oss) else 400, "UploadPart", 2)(target)
+            del environment[name]
+        environment["AWS_CONFIG_FILE"] = str(tmp_path / "aws-config")
+        expired, code, status = target.store.secret_key, "ExpiredToken", 400
+    faults = refused(code, status, "UploadPart", 2)(target)
     target.faults.extend(faults)
     ended = await job.ended(job.start())
     assert ended.code == 0, ended.err
-    await job.finish("token expired early", faults[0].hits, ended)
+    assert faults[0].hits == 2
+    assert expired not in ended.err
+    assert len((tmp_path / "documents").read_text().splitlines()) < 8, "no other ones were asked for"
+    await job.finish("token expired early", 2, ended)

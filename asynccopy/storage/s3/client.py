@@ -10,15 +10,15 @@ from typing import Final
 from asynccopy.errors import AlreadyThere, NotFound, UploadGone
 from asynccopy.model import ObjectMeta
 from asynccopy.storage.client import BucketClient
-from asynccopy.storage.dialect import Query, store_name
-from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag
+from asynccopy.storage.dialect import Query, SendAgain, store_name
+from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, read_error
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import PartBody, Reader
 from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.s3.bodies import SignedBody, TrailedBody, framed_length
 from asynccopy.storage.s3.credentials import CredentialChain
-from asynccopy.storage.s3.messages import CRC32C_HEADER, object_crc32c, refusal
+from asynccopy.storage.s3.messages import CRC32C_HEADER, EXPIRED, object_crc32c, refusal
 from asynccopy.storage.s3.settings import Address, S3Settings, place
 from asynccopy.storage.s3.signing import (
     SIGNED_CHUNKS,
@@ -172,4 +172,6 @@ class S3Client(BucketClient):
             return response
         if response.status == 403:  # it may be about our clock; the answer to a HEAD cannot even say so
             self._clock.heed(response.headers.get("date", ""), self.subject(key))
+        if response.status in (400, 403) and read_error(response.body).code in EXPIRED and self._credentials.expired():
+            raise SendAgain(f"{self.subject(key)}: the session token has expired; another one is asked for")
         raise refusal(response.status, response.headers, response.body, self.subject(key))

@@ -16,6 +16,11 @@ FRESH: Final = 30.0
 
 _HINT: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile that has credentials"
 
+DOUBT: Final = 60.0
+"""Seconds in which credentials that the store calls expired are asked for anew but once."""
+UNDER_WAY: Final = 5.0
+"""Seconds in which requests that were signed before that may be refused."""
+
 
 class CredentialChain:
     """Hands out credentials that are valid now, renewing temporary ones in time, one renewal at once.
@@ -28,6 +33,7 @@ class CredentialChain:
         self._chain: Any = None
         self._current: Credentials | None = None
         self._fresh_until = 0.0
+        self._doubted = 0.0
         self._renewal = asyncio.Lock()
 
     async def current(self) -> Credentials:
@@ -39,6 +45,20 @@ class CredentialChain:
                 self._current = self._from_environment() or await self._from_chain()
                 self._fresh_until = monotonic() + FRESH
         return self._current
+
+    def expired(self) -> bool:
+        """The store calls them expired before their time. True: with those of the next ``current`` a request may do.
+
+        What was under way with the same ones is refused a moment later; if others are refused too, asking for more is
+        no help.
+        """
+        if self._chain is None and not self._doubted:
+            return False  # the environment's are what they are
+        since = monotonic() - self._doubted
+        if since > DOUBT:
+            self._chain, self._fresh_until, self._doubted = None, 0.0, monotonic()
+            return True
+        return since < UNDER_WAY
 
     def _from_environment(self) -> Credentials | None:
         environ = self.environ

@@ -91,6 +91,7 @@ _THROTTLED: Final = _CROWDED | {
     "RequestThrottled",
     "TooManyRequests",
 }
+EXPIRED: Final = frozenset({"ExpiredToken", "TokenRefreshRequired"})
 _CREDENTIALS: Final = {
     "InvalidAccessKeyId": "the access key is unknown",
     "XAdminUserNotFound": "the access key is unknown",
