@@ -217,7 +217,8 @@ async def test_sides_on_one_nameservice_share_what_is_known_of_it() -> None:
 
 async def test_connection_refused_and_silence_are_told_apart() -> None:
     """By real sockets: one that nobody listens on, one that accepts and says nothing."""
-    silent = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+    held: list[object] = []  # what nobody holds is closed
+    silent = await asyncio.start_server(lambda *streams: held.append(streams), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     refused, door = Server(Origin("http", "127.0.0.1", 9)), HttpDoor(connections=4)
 
