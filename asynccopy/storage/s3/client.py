@@ -30,7 +30,7 @@ from asynccopy.storage.s3.signing import (
     Signer,
     encode_query,
 )
-from asynccopy.storage.signing import encode_path
+from asynccopy.storage.signing import Credentials, encode_path
 
 ABSENT: Final = ("if-none-match", "*")
 LONG_HASH: Final = 1 << 20
@@ -88,12 +88,13 @@ class S3Client(BucketClient):
         if self._sign_payload:
             digest = await asyncio.to_thread(sha256, body) if len(body) > LONG_HASH else sha256(body)
             payload = digest.hexdigest()
-        target, signature = await self._sign(method, key, query, headers, payload)
+        used = await self._credentials.current()
+        target, signature = self._sign(used, method, key, query, headers, payload)
         response = await self._door.request(
             self.origin, method, target, [*headers, *signature.headers], body, patience=patience
         )
         try:
-            return self._successful(response, key)
+            return self._successful(response, key, used)
         except PreconditionFailed as error:
             if ABSENT in headers:
                 raise AlreadyThere(error.message) from error
@@ -114,28 +115,29 @@ class S3Client(BucketClient):
         return await self._pacing.once(self._upload, key, query, size, body, trailer)
 
     async def _upload(self, key: str, query: Query, size: int, body: PartBody, trailer: bool) -> Response:
+        used = await self._credentials.current()
         if not trailer and not self._sign_payload:
-            target, signature = await self._sign("PUT", key, query, (), UNSIGNED)
+            target, signature = self._sign(used, "PUT", key, query, (), UNSIGNED)
             response = await self._door.upload(self.origin, "PUT", target, signature.headers, size, body)
-            return self._taken(response, key)
+            return self._taken(response, key, used)
         headers = [("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", str(size))]
         if trailer:
             headers.append(("x-amz-trailer", CRC32C_HEADER))
         framed: TrailedBody
         if self._sign_payload:
             payload = SIGNED_CHUNKS_TRAILER if trailer else SIGNED_CHUNKS
-            target, signature = await self._sign("PUT", key, query, headers, payload)
+            target, signature = self._sign(used, "PUT", key, query, headers, payload)
             framed = SignedBody(body, size, ChunkSigner(signature), trailer=trailer)
         else:
-            target, signature = await self._sign("PUT", key, query, headers, UNSIGNED_TRAILER)
+            target, signature = self._sign(used, "PUT", key, query, headers, UNSIGNED_TRAILER)
             framed = TrailedBody(body, size)
         length = framed_length(size, signed=self._sign_payload, trailer=trailer)
         response = await self._door.upload(self.origin, "PUT", target, [*headers, *signature.headers], length, framed)
-        return self._taken(response, key)
+        return self._taken(response, key, used)
 
-    def _taken(self, response: Response, key: str) -> Response:
+    def _taken(self, response: Response, key: str, used: Credentials) -> Response:
         try:
-            return self._successful(response, key)
+            return self._successful(response, key, used)
         except NotFound as error:  # what stores say of a part whose upload they do not know; raised here, and not
             raise UploadGone(error.message) from error  # around the whole upload: the body may miss its file, too
 
@@ -144,19 +146,20 @@ class S3Client(BucketClient):
         return await self._pacing.again(self._download, key, headers, length)
 
     async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response:
-        target, signature = await self._sign("GET", key, (), headers, UNSIGNED)
+        used = await self._credentials.current()
+        target, signature = self._sign(used, "GET", key, (), headers, UNSIGNED)
         answer = await self._door.download(self.origin, "GET", target, [*headers, *signature.headers], length)
-        return self._successful(answer, key) if isinstance(answer, Response) else answer
+        return self._successful(answer, key, used) if isinstance(answer, Response) else answer
 
-    async def _sign(
-        self, method: str, key: str | None, query: Query, headers: Headers, payload: str
+    def _sign(
+        self, used: Credentials, method: str, key: str | None, query: Query, headers: Headers, payload: str
     ) -> tuple[str, Signature]:
         """The target on the wire, and the signature over exactly that."""
         root = self.address.root
         path = encode_path(root + key) if key is not None else encode_path(root.rstrip("/") or "/")
         encoded = encode_query(query)
         signature = self._signer.sign(
-            await self._credentials.current(),
+            used,
             method,
             self.origin.netloc,
             path,
@@ -167,11 +170,15 @@ class S3Client(BucketClient):
         )
         return f"{path}?{encoded}" if encoded else path, signature
 
-    def _successful(self, response: Response, key: str | None) -> Response:
+    def _successful(self, response: Response, key: str | None, used: Credentials) -> Response:
         if 200 <= response.status < 300:
             return response
         if response.status == 403:  # it may be about our clock; the answer to a HEAD cannot even say so
             self._clock.heed(response.headers.get("date", ""), self.subject(key))
-        if response.status in (400, 403) and read_error(response.body).code in EXPIRED and self._credentials.expired():
+        if (
+            response.status in (400, 403)
+            and read_error(response.body).code in EXPIRED
+            and self._credentials.expired(used)
+        ):
             raise SendAgain(f"{self.subject(key)}: the session token has expired; another one is asked for")
         raise refusal(response.status, response.headers, response.body, self.subject(key))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from math import inf
 from time import monotonic
 from typing import Any, Final
 
@@ -18,8 +19,6 @@ _HINT: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE 
 
 DOUBT: Final = 60.0
 """Seconds in which credentials that the store calls expired are asked for anew but once."""
-UNDER_WAY: Final = 5.0
-"""Seconds in which requests that were signed before that may be refused."""
 
 
 class CredentialChain:
@@ -33,7 +32,7 @@ class CredentialChain:
         self._chain: Any = None
         self._current: Credentials | None = None
         self._fresh_until = 0.0
-        self._doubted = 0.0
+        self._doubted = -inf
         self._renewal = asyncio.Lock()
 
     async def current(self) -> Credentials:
@@ -46,19 +45,18 @@ class CredentialChain:
                 self._fresh_until = monotonic() + FRESH
         return self._current
 
-    def expired(self) -> bool:
-        """The store calls them expired before their time. True: with those of the next ``current`` a request may do.
+    def expired(self, used: Credentials) -> bool:
+        """The store calls these expired before their time. True: there are others by now, or ``current`` asks for some.
 
-        What was under way with the same ones is refused a moment later; if others are refused too, asking for more is
-        no help.
+        A request that was under way with the former ones may be refused long after they were replaced.
         """
-        if self._chain is None and not self._doubted:
-            return False  # the environment's are what they are
-        since = monotonic() - self._doubted
-        if since > DOUBT:
-            self._chain, self._fresh_until, self._doubted = None, 0.0, monotonic()
+        if used is not self._current:
             return True
-        return since < UNDER_WAY
+        if self._chain is None or monotonic() - self._doubted < DOUBT:
+            return False  # the environment's are what they are; and what was just given out is no better
+        self._chain = self._current = None
+        self._doubted = monotonic()
+        return True
 
     def _from_environment(self) -> Credentials | None:
         environ = self.environ
@@ -81,8 +79,6 @@ class CredentialChain:
             frozen = await self._chain.get_frozen_credentials()
         except (BotoCoreError, ClientError, OSError, TimeoutError) as error:
             if self._current is not None:
-                return (
-                    self._current
-                )  # the metadata server is down: the old ones still hold for a while, the store decides
+                return self._current  # the metadata server is down: they hold for a while yet, the store decides
             raise CredentialsRefused(f"AWS credentials cannot be had: {error}", hint=_HINT) from error
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)

@@ -55,14 +55,8 @@ class TokenEnded(Transient):
     """A DataNode takes the delegation token no longer that the NameNode has put into its redirect."""
 
 
-class Simple:
-    """A cluster without security believes the name. Without one it takes us for ``dr.who``."""
-
-    def __init__(self, user: str | None, doas: str | None = None) -> None:
-        self._query = parameter("user.name", user) + parameter("doas", doas)
-
-    async def query(self) -> str:
-        return self._query
+class _Plain:
+    """What most of them have not: headers, another try, tickets, and something to give back."""
 
     async def headers(self, origin: Origin) -> Headers:
         return ()
@@ -77,7 +71,17 @@ class Simple:
         return
 
 
-class Password:
+class Simple(_Plain):
+    """A cluster without security believes the name. Without one it takes us for ``dr.who``."""
+
+    def __init__(self, user: str | None, doas: str | None = None) -> None:
+        self._query = parameter("user.name", user) + parameter("doas", doas)
+
+    async def query(self) -> str:
+        return self._query
+
+
+class Password(_Plain):
     """A gateway's basic authentication. Only its own servers are shown the password."""
 
     def __init__(self, user: str, password: str, doas: str | None = None) -> None:
@@ -93,17 +97,8 @@ class Password:
     async def headers(self, origin: Origin) -> Headers:
         return self._headers
 
-    def refused(self, who: str, response: Response) -> bool:
-        return False
 
-    async def ticket(self, host: str) -> str:
-        return ""
-
-    async def aclose(self) -> None:
-        return
-
-
-class Given:
+class Given(_Plain):
     """A token that somebody else has fetched, and renews if anybody does. It is read again when it is refused.
 
     ``read`` gives its text, or raises; ``place`` says in messages where it is from.
@@ -126,21 +121,12 @@ class Given:
             self._held = found
         return self._held
 
-    async def headers(self, origin: Origin) -> Headers:
-        return ()
-
     def refused(self, who: str, response: Response) -> bool:
         if not token_refused(response):
             return False
         if who == self._held:
             self._held, self._ended = None, who
         return True
-
-    async def ticket(self, host: str) -> str:
-        return ""
-
-    async def aclose(self) -> None:
-        return
 
 
 class Shared:
@@ -172,7 +158,7 @@ what ``Auth.query`` does.
 """
 
 
-class Lent:
+class Lent(_Plain):
     """Who we are as another process has it, which also renews and cancels: a worker's parent."""
 
     def __init__(self, ask: Ask) -> None:
@@ -188,9 +174,6 @@ class Lent:
             self._refused = ""
         return self._held
 
-    async def headers(self, origin: Origin) -> Headers:
-        return ()
-
     def refused(self, who: str, response: Response) -> bool:
         if not token_refused(response):
             return False
@@ -200,9 +183,6 @@ class Lent:
 
     async def ticket(self, host: str) -> str:
         return await self._ask("", host)
-
-    async def aclose(self) -> None:
-        return
 
 
 def token_refused(response: Response) -> bool:
