@@ -260,6 +260,25 @@ def test_two_endpoints_are_two_people(secure: Secure, program: Program) -> None:
         assert client.status("/home/bob/copy/hers-19")["owner"] == "bob"
 
 
+def test_from_a_secure_cluster_to_one_without_security(secure: Secure, hdfs: Hdfs, root: str, program: Program) -> None:
+    files = {f"d/{number}": b"alice's" * number for number in range(20)} | {"large": bytes(range(256)) * 40_000}
+    with secure.client() as client:
+        for path, body in files.items():
+            client.put(f"/home/alice/out/{path}", body)
+        for path in ("", "/d", *(f"/{path}" for path in files)):
+            client.set_owner(f"/home/alice/out{path}", "alice", "users")
+    (program.folder / "c.toml").write_text(
+        f'[endpoints.from]\ntype = "webhdfs"\nurl = "{secure.url}"\nprincipal = "alice"\n'
+        f'keytab = "{secure.keytab("alice")}"\n'
+        f'[endpoints.to]\ntype = "webhdfs"\nurl = "{hdfs.url}"\nuser = "{hdfs.user}"\n'
+    )
+    ended = program.copy("from:/home/alice/out", f"to:{root}", "--config", str(program.folder / "c.toml"))
+    assert ended.code == 0, ended.err
+    assert ended.result["verified"] == ended.counted()["copied"] == len(files)
+    with hdfs.client() as client:
+        assert {path: client.read(f"{root}/{path}") for path in files} == files
+
+
 async def test_realms_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Kdc(tmp_path / "a", "A.TEST") as first, Kdc(tmp_path / "b", "B.TEST") as second:
         for realm in (first, second):

@@ -120,3 +120,33 @@ async def test_a_profile_is_found_by_the_chain(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("AWS_PROFILE", "missing")
     with pytest.raises(CredentialsRefused, match="missing"):
         await CredentialChain().current()
+
+
+async def test_expired_before_their_time(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    dealt: list[Chain] = []
+
+    class Session:
+        async def get_credentials(self) -> Chain:
+            chain = Chain()
+            chain.asked = 10 * len(dealt)
+            dealt.append(chain)
+            return chain
+
+    monkeypatch.setattr("aiobotocore.session.get_session", Session)
+    chain = CredentialChain({})
+    first = await chain.current()
+    assert chain.expired(first)
+    second = await chain.current()
+    assert (first.access_key, second.access_key) == ("AK1", "AK11")
+    clock[0] += 20.0
+    assert chain.expired(first)  # a part that took long: there are others by now
+    assert await chain.current() is second
+    assert not chain.expired(second)  # what was just given out is refused, too
+    clock[0] += room.DOUBT
+    assert chain.expired(second)
+    assert (await chain.current()).access_key == "AK21"
+
+
+async def test_what_the_environment_has_is_no_other_the_next_time() -> None:
+    chain = CredentialChain(KEYS)
+    assert not chain.expired(await chain.current())
