@@ -17,10 +17,11 @@ from typing import Any
 
 import uvloop
 
-from asynccopy.simulators.namespace import DEFAULT_BLOCK, SyntheticNamespace
+from asynccopy.simulators.namespace import DEFAULT_BLOCK
 from asynccopy.simulators.object_server import MIB
 from asynccopy.simulators.oss import OssSimulator
 from asynccopy.simulators.s3 import S3Simulator
+from asynccopy.simulators.synthetic import SyntheticNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 
 
