@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from asynccopy.config.cluster import FILES, Auth, Cluster, place
+from asynccopy.config.cluster import FILES, Access, Cluster, place
 from asynccopy.config.objects import ObjectOptions, Store
 from asynccopy.errors import UsageError
 from asynccopy.logs import HIDDEN
@@ -69,28 +69,14 @@ class _Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
-class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="webhdfs"):
-    """A cluster by its NameNodes' HTTP addresses, or by its gateways'. ``user``: who to be there; None is
-    HADOOP_USER_NAME. The keys from ``doas`` to ``redirects`` are those of ``Cluster``.
+class WebHdfsEndpoint(_Table, Access, frozen=True, kw_only=True, tag_field="type", tag="webhdfs"):
+    """A cluster by its NameNodes' HTTP addresses, or by its gateways'. ``user``: None is HADOOP_USER_NAME.
 
     ``bandwidth`` and ``concurrency`` are caps for all mirrors together that name this endpoint.
     """
 
     url: str | None = None
     urls: tuple[str, ...] = ()
-    user: str | None = None
-    doas: str | None = None
-    auth: Auth | None = None
-    principal: str | None = None
-    keytab: str | None = None
-    ccache: str | None = None
-    mutual: bool = False
-    token_file: str | None = None
-    password_file: str | None = None
-    ca_file: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
-    redirects: tuple[str, ...] = ()
     bandwidth: Timetable | None = None
     concurrency: Ranges | None = None
 
@@ -155,7 +141,7 @@ class WebHdfsEndpoint(_Table, frozen=True, kw_only=True, tag_field="type", tag="
 
     @property
     def settings(self) -> Mapping[str, object]:
-        told = {name: getattr(self, name) for name in Cluster.__struct_fields__ if name in self.__struct_fields__}
+        told = {name: getattr(self, name) for name in Access.__struct_fields__}
         return {"cluster": Cluster(servers=self.addresses, **told)}
 
 
