@@ -45,7 +45,7 @@ class Access(Struct, frozen=True, kw_only=True):
     redirects: tuple[str, ...] = ()
 
 
-class Cluster(Access, frozen=True, kw_only=True):
+class Cluster(Access, frozen=True):
     """In plain values, as another process can take them.
 
     ``servers``: the base URLs of all NameNodes or gateways of the nameservice, ``http://nn1:9870`` or

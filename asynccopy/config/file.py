@@ -18,24 +18,12 @@ import tomli
 from msgspec import Struct
 
 from asynccopy.config.cluster import Cluster
+from asynccopy.config.endpoints import Alias, Endpoint, OssEndpoint, S3Endpoint, WebHdfsEndpoint
 from asynccopy.config.hadoop import hadoop_configuration
 from asynccopy.config.nameservices import is_logical, located
 from asynccopy.config.places import Ground, conflicts, ground, split_place
 from asynccopy.config.pywhdfs import aliases
-from asynccopy.config.tables import (
-    Alias,
-    Daemon,
-    Endpoint,
-    MirrorConfig,
-    Moment,
-    OssEndpoint,
-    S3Endpoint,
-    Seconds,
-    Secret,
-    Size,
-    WebHdfsEndpoint,
-    WebhookConfig,
-)
+from asynccopy.config.tables import Daemon, MirrorConfig, Moment, Seconds, Secret, Size, WebhookConfig
 from asynccopy.errors import UsageError
 from asynccopy.logs import HIDDEN, printable
 from asynccopy.timetable import Timetable

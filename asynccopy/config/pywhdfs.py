@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from asynccopy.config.cluster import Auth, Cluster
-from asynccopy.config.tables import Alias, webhdfs_address
+from asynccopy.config.endpoints import Alias, webhdfs_address
 from asynccopy.errors import UsageError
 from asynccopy.logs import printable
 
