@@ -25,8 +25,9 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
+from asynccopy.storage.client import BucketClient, SendAgain, abort
 from asynccopy.storage.copies import Copies
-from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
+from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import Completion, check_key, read_page, read_upload_id, read_uploads
 from asynccopy.storage.http import Headers, NoBytes, Response
 from asynccopy.storage.in_store import InStore
@@ -64,13 +65,12 @@ class Bucket(ABC):
 
     def __init__(
         self,
-        client: Requests,
+        client: BucketClient,
         dialect: Dialect,
         prefix: str,
         limits: UploadLimits,
         objects: ObjectOptions,
         capabilities: Capabilities | None,
-        store: str,
     ) -> None:
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
@@ -81,7 +81,6 @@ class Bucket(ABC):
         self._capabilities = capabilities
         self._probing = asyncio.Lock()
         self._copies = Copies(client, dialect)
-        self._store = store
         self.publishing = self._objects.condition
 
     # --- what the store can do -----------------------------------------------------------------------------------
@@ -229,7 +228,7 @@ class Bucket(ABC):
 
     @property
     def copies(self) -> InStore:
-        return InStore(self, self._copies, self._store)
+        return InStore(self, self._copies, self._requests.store)
 
     @property
     def most_copied(self) -> int:
@@ -304,7 +303,7 @@ class Bucket(ABC):
         await self._requests.aclose()
 
 
-async def look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+async def look(client: BucketClient, dialect: Dialect, url: str, prefix: str) -> bool:
     """Prove in one try that a bucket can be listed, and tell whether it has keys that begin so.
 
     Sent again only where the refusal itself taught us better. Raises Unreachable, CredentialsRefused, WrongServer,
@@ -316,7 +315,7 @@ async def look(client: Requests, dialect: Dialect, url: str, prefix: str) -> boo
         return await _look(client, dialect, url, prefix)
 
 
-async def _look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+async def _look(client: BucketClient, dialect: Dialect, url: str, prefix: str) -> bool:
     """Read one entry of the listing. A HEAD of the bucket would not say why it is refused."""
     query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)]
     where = f"{url} at {client.origin}"

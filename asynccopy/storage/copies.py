@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from asynccopy.errors import NotFound, Refused, ServerTrouble, UploadGone, root_cause
 from asynccopy.model import MIB, ByteRange, Part, PartReceipt
-from asynccopy.storage.dialect import Dialect, Requests, abort
+from asynccopy.storage.client import BucketClient, abort
+from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import Completion, PreconditionFailed, read_upload_id, shown
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Original, UploadLimits
@@ -31,7 +32,7 @@ class Copies:
     that cannot be met.
     """
 
-    def __init__(self, client: Requests, dialect: Dialect) -> None:
+    def __init__(self, client: BucketClient, dialect: Dialect) -> None:
         self._client = client
         self._dialect = dialect
         self.heeded: bool | None = None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from asynccopy.errors import AlreadyThere
 from asynccopy.model import PartReceipt
-from asynccopy.storage.dialect import Dialect, Requests, abort
+from asynccopy.storage.client import BucketClient, abort
+from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.http import Headers
 
 _BODY = b"asynccopy asks whether this store overwrites"
 
 
-async def overwrites(client: Requests, dialect: Dialect, key: str, kept: Headers) -> bool:
+async def overwrites(client: BucketClient, dialect: Dialect, key: str, kept: Headers) -> bool:
     """Whether a PUT or a Complete replaces an object though it must not; ``kept`` goes with every object.
 
     Only an object can show that, so one is there for a moment: the one thing of a probe that is visible.
@@ -28,7 +29,7 @@ async def overwrites(client: Requests, dialect: Dialect, key: str, kept: Headers
         await client.request("DELETE", key)
 
 
-async def _completes(client: Requests, dialect: Dialect, key: str, kept: Headers) -> bool:
+async def _completes(client: BucketClient, dialect: Dialect, key: str, kept: Headers) -> bool:
     """The same of a Complete: radosgw heeds the condition of a PUT, and passes over that of a Complete."""
     response = await client.request("POST", key, [("uploads", "")], kept)
     upload_id = read_upload_id(response.body, client.subject(key))

@@ -10,8 +10,9 @@ from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
 from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
 from asynccopy.storage.bucket import COMPLETE_PATIENCE, PROBE, Bucket, gone, split_url
+from asynccopy.storage.client import abort
 from asynccopy.storage.crc import crc64, joined_crc64
-from asynccopy.storage.dialect import Dialect, abort
+from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import plain_etag, write_completion
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
@@ -66,9 +67,7 @@ class OssDestination(Bucket):
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
         self._client = OssClient(bucket, settings, credentials, latency, pacing)
-        super().__init__(
-            self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities, self._client.store
-        )
+        super().__init__(self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities)
 
     async def _probe(self, key: str) -> Capabilities:
         """Does it tell the CRC-64 of a part?"""

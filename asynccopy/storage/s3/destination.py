@@ -74,9 +74,7 @@ class S3Destination(Bucket):
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
         self._client = S3Client(bucket, settings, credentials, latency, pacing)
-        super().__init__(
-            self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities, self._client.store
-        )
+        super().__init__(self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities)
 
     async def _probe(self, key: str) -> Capabilities:
         return await probe(self._client, key, self._objects)

@@ -9,7 +9,7 @@ from fastcrc import crc32
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, Refused
 from asynccopy.storage.bucket import PROBE
-from asynccopy.storage.dialect import abort
+from asynccopy.storage.client import abort
 from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.interface import Capabilities
 from asynccopy.storage.objects import ObjectHeaders
