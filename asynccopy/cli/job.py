@@ -17,7 +17,8 @@ from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import NameNodes, Place, Settings, Stores, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Stores, open_destination, open_source
+from asynccopy.storage.settings import Place, Settings
 
 MAPPING: Final = "contents"
 """How source paths become keys: the contents of the source directory go below the destination prefix."""

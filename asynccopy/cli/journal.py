@@ -22,7 +22,7 @@ from asynccopy.errors import UsageError
 from asynccopy.journal import GoneFile, JournalReader, LedgerRow
 from asynccopy.logs import printable
 from asynccopy.model import OpenUpload
-from asynccopy.storage.registry import Settings
+from asynccopy.storage.settings import Settings
 from asynccopy.units import size_text
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

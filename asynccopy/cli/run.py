@@ -90,7 +90,8 @@ async def _reach_servers(config: Config, side: str) -> None:
 
     Raises AsyncCopyError, also for what only one of them lacks.
     """
-    from asynccopy.storage.registry import Settings, open_source
+    from asynccopy.storage.registry import open_source
+    from asynccopy.storage.settings import Settings
 
     url, given = config.place(side)
     cluster = given.get("cluster")

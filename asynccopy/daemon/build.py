@@ -30,7 +30,8 @@ from asynccopy.mirror.watch import Watcher
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.limited import Bandwidth, Share
-from asynccopy.storage.registry import NameNodes, Settings, Stores, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Stores, open_destination, open_source
+from asynccopy.storage.settings import Settings
 
 
 def ranges(config: Config) -> int:

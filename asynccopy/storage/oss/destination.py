@@ -57,11 +57,11 @@ class OssDestination(Bucket):
     def __init__(
         self,
         url: str,
-        *,
         settings: OssSettings,
-        objects: ObjectOptions | None = None,
         credentials: CredentialChain | None = None,
+        objects: ObjectOptions | None = None,
         capabilities: Capabilities | None = None,
+        *,
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:

@@ -63,11 +63,11 @@ class S3Destination(Bucket):
     def __init__(
         self,
         url: str,
-        *,
         settings: S3Settings,
-        objects: ObjectOptions | None = None,
         credentials: CredentialChain | None = None,
+        objects: ObjectOptions | None = None,
         capabilities: Capabilities | None = None,
+        *,
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:

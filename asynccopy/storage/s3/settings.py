@@ -11,9 +11,13 @@ from typing import Final, Literal, Self
 
 from msgspec import Struct
 
+from asynccopy.config.hadoop import hadoop_configuration
+from asynccopy.config.hadoop_stores import s3_addressing, s3_variables
 from asynccopy.errors import UsageError
 from asynccopy.storage.client import split_endpoint
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.s3.credentials import CredentialChain
+from asynccopy.storage.settings import Settings, bucket_of, environment
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -67,6 +71,21 @@ class S3Settings(Struct, frozen=True):
             connections=connections,
             ca_file=environ.get("AWS_CA_BUNDLE") or profile.get("ca_bundle"),
         )
+
+
+def known(url: str, given: Settings) -> tuple[S3Settings, CredentialChain]:
+    """What is given, the environment and Hadoop's configuration say of a bucket. Raises UsageError."""
+    conf, bucket = hadoop_configuration(), bucket_of(url)
+    environ = environment(conf, bucket, s3_variables)
+    settings = S3Settings.from_environment(
+        endpoint=given.s3_endpoint,
+        region=given.s3_region,
+        addressing=given.s3_addressing or (conf and s3_addressing(conf, bucket)) or "auto",
+        sign_payload=given.sign_payload,
+        connections=given.connections,
+        environ=environ,
+    )
+    return settings, CredentialChain(environ)
 
 
 def _profile(environ: Mapping[str, str]) -> Mapping[str, str]:
