@@ -26,7 +26,7 @@ import uvloop
 from asynccopy.config import load
 from asynccopy.daemon.build import journal_path, open_sides, rules
 from asynccopy.journal import Journal, PendingFile
-from asynccopy.mirror.watch import FULL, LAST, SELECTED
+from asynccopy.mirror.passes import FULL, LAST, SELECTED
 from asynccopy.model import Evidence, FileStatus
 from asynccopy.simulators.namespace import Generated, TreeNamespace
 from asynccopy.simulators.s3 import S3Simulator
