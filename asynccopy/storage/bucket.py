@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import (
     AlreadyThere,
-    AsyncCopyError,
     CredentialsRefused,
     NotFound,
     NotThere,
@@ -25,10 +24,10 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
-from asynccopy.storage.client import BucketClient, SendAgain, abort
+from asynccopy.storage.client import BucketClient, SendAgain
 from asynccopy.storage.copies import Copies
 from asynccopy.storage.dialect import Dialect
-from asynccopy.storage.documents import Completion, check_key, read_page, read_upload_id, read_uploads
+from asynccopy.storage.documents import Completion, check_key, read_page, read_uploads
 from asynccopy.storage.http import Headers, NoBytes, Response
 from asynccopy.storage.in_store import InStore
 from asynccopy.storage.interface import Capabilities, Original, Reader, UploadLimits
@@ -37,8 +36,6 @@ from asynccopy.storage.overwriting import overwrites
 
 PROBE_KEY: Final = ".asynccopy-probe"
 PROBE: Final = b"asynccopy asks what this store can do"
-COMPLETE_PATIENCE: Final = 300.0
-"""Seconds. A store may copy every part before it answers."""
 
 
 def split_url(url: str, scheme: str, limits: UploadLimits, credentials: str) -> tuple[str, str]:
@@ -143,7 +140,7 @@ class Bucket(ABC):
             return
         for key, upload_id in left:
             if key == probed:
-                await abort(self._requests, key, upload_id)
+                await self._requests.abort(key, upload_id)
 
     # --- objects -------------------------------------------------------------------------------------------------
 
@@ -252,11 +249,10 @@ class Bucket(ABC):
     async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.check_key(key)
         headers = [*await self._declared(), *self._objects.kept, *self._objects.described(status)]
-        response = await self._requests.request("POST", key, [("uploads", "")], headers)
-        return read_upload_id(response.body, self._requests.subject(key))
+        return await self._requests.begin(key, headers)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        await abort(self._requests, key, upload_id)
+        await self._requests.abort(key, upload_id)
 
     async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
         # Pages follow the key marker alone, for versitygw refuses its own upload id marker. Of a key with more
@@ -286,7 +282,7 @@ class Bucket(ABC):
         try:
             await self._requests.request("GET", key, [("max-parts", "1"), ("uploadId", upload_id)])
         except NotFound as error:
-            raise gone(error) from error
+            raise UploadGone(error.message) from error
         except (Transient, SideError, PermissionDenied, Refused):
             return  # not known: the lost connection itself is the news
 
@@ -328,8 +324,3 @@ async def _look(client: BucketClient, dialect: Dialect, url: str, prefix: str) -
     except PermissionDenied as error:
         raise CredentialsRefused(f"{where}: {error}", hint=f"the access key needs {dialect.reading}") from error
     return bool(read_page(response.body, where).objects)
-
-
-def gone(error: AsyncCopyError) -> UploadGone:
-    """Once an upload is completed, some stores call its key missing rather than the upload."""
-    return UploadGone(error.message)

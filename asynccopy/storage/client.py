@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from asynccopy.errors import NotFound, ServerTrouble, UploadGone, UsageError
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.documents import shown
+from asynccopy.storage.documents import read_upload_id, shown
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.pacing import Pacing
@@ -21,6 +21,8 @@ from asynccopy.storage.tls import context
 
 Query = Sequence[tuple[str, str]]
 
+COMPLETE_PATIENCE: Final = 300.0
+"""Seconds. A store may copy every part before it answers."""
 MAX_SKEW: Final = 300.0
 """Seconds; stores refuse requests that are 15 minutes off."""
 
@@ -120,16 +122,28 @@ class BucketClient(ABC):
     @abstractmethod
     async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response: ...
 
+    async def begin(self, key: str, headers: Headers) -> str:
+        """The id of a new multipart upload."""
+        response = await self.request("POST", key, [("uploads", "")], headers)
+        return read_upload_id(response.body, self.subject(key))
+
+    async def complete(self, key: str, upload_id: str, headers: Headers, document: bytes) -> Response:
+        """Make an upload's parts the object. Raises UploadGone."""
+        query, headers = [("uploadId", upload_id)], [*headers, ("content-type", "application/xml")]
+        try:
+            return await self.request("POST", key, query, headers, document, patience=COMPLETE_PATIENCE)
+        except NotFound as error:  # once it is completed, some stores call its key missing rather than the upload
+            raise UploadGone(error.message) from error
+
+    async def abort(self, key: str, upload_id: str) -> None:
+        """Forget an upload; one that is not there is no error."""
+        try:
+            await self.request("DELETE", key, [("uploadId", upload_id)])
+        except (UploadGone, NotFound):
+            return
+
     async def aclose(self) -> None:
         await self._door.aclose()
-
-
-async def abort(client: BucketClient, key: str, upload_id: str) -> None:
-    """Forget an upload; one that is not there is no error."""
-    try:
-        await client.request("DELETE", key, [("uploadId", upload_id)])
-    except (UploadGone, NotFound):
-        return
 
 
 def store_name(place: str, environ: Mapping[str, str], prefixes: tuple[str, ...]) -> str:
