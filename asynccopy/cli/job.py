@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from asynccopy.cli.endpoints import resolve
-from asynccopy.config.file import load, own_state_directory
+from asynccopy.config import load
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
@@ -98,12 +99,12 @@ def journal_path(given: Path | None, source: str, destination: str) -> Path:
     if given is not None:
         return given
     identity = hashlib.sha256("\0".join((source, destination, MAPPING)).encode("utf-8", "surrogateescape")).hexdigest()
-    return own_state_directory() / f"{identity[:16]}.journal"
+    return state_directory() / f"{identity[:16]}.journal"
 
 
 def make_journal_directory(path: Path) -> None:
     """Make the default folder where it is missing, for the user alone. Raises JournalError."""
-    if path.parent != own_state_directory():
+    if path.parent != state_directory():
         return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,3 +112,9 @@ def make_journal_directory(path: Path) -> None:
         raise JournalError(
             f"{path.parent} cannot be made: {error.strerror}", hint="set XDG_STATE_HOME, or name a file with --journal"
         ) from error
+
+
+def state_directory() -> Path:
+    home = os.environ.get("XDG_STATE_HOME", "")
+    # the XDG specification: a relative path is invalid and must be ignored
+    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "asynccopy"

@@ -105,13 +105,9 @@ def parse(document: dict[str, Any], source: str, environment: Mapping[str, str] 
 
 
 def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """$STATE_DIRECTORY, which systemd sets, else the user's own."""
-    given = environment.get("STATE_DIRECTORY", "").partition(":")[0]
-    return Path(given) if given else own_state_directory(environment)
-
-
-def own_state_directory(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where the XDG specification has a user's state."""
+    """$STATE_DIRECTORY, which systemd sets, else where the XDG specification has it."""
+    if given := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return Path(given)
     home = environment.get("XDG_STATE_HOME", "")
     # a relative path is invalid there, and must be ignored
     return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "asynccopy"
