@@ -421,6 +421,9 @@ def _check_address(url: str, schemes: tuple[str, ...], *, gateway: bool = False)
 def webhdfs_address(url: str) -> str:
     """A NameNode's or gateway's URL as ``webhdfs://host:port`` or ``swebhdfs://host:port``. Raises ValueError."""
     _check_address(url, ("webhdfs", "swebhdfs", "http", "https"), gateway=True)
+    port = _GATEWAY.match(url)[3]  # type: ignore[index]  # it matched
+    if port is not None and not 0 < int(port[1:]) < 65536:
+        raise ValueError(f"{url!r}: port {port[1:]} does not exist")
     return re.sub(r"\Ahttp(s?)://", r"\1webhdfs://", url).rstrip("/")
 
 

@@ -233,6 +233,7 @@ HOOK = '[webhooks.ops]\nurl = "https://hooks/T0/s3cr3t"\n'
         (f'{HDFS}url = "webhdfs://nn:1"\nurls = ["webhdfs://nn:2"]', "exactly one of `url` and `urls` is needed"),
         (f'{HDFS}url = "nn:9870"', "must look like webhdfs://host:port"),
         (f'{HDFS}urls = ["http://nn:9870/webhdfs/v1"]', "must look like webhdfs://host:port"),
+        (f'{HDFS}urls = ["http://nn:9870", "http://nn2:99870"]', "port 99870 does not exist"),
         (f'{HDFS}url = "http://nn"\nbandwidth = 5', "`bandwidth`: 5 has no unit"),
         (f'{HDFS}url = "http://nn"\nconcurrency = "auto"', "`concurrency`: Expected `int`, got `text`"),
         (f'{S3}endpoint = "https://s3"', "missing key `bucket`"),
