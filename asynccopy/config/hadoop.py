@@ -92,7 +92,7 @@ class HadoopConfiguration:
             if found["rule"] is None or value or (value is not None and found["rule"] == "-"):
                 return value
             return found["default"]
-        return _SYSTEM.get(variable, lambda: self._raw.get(variable))()
+        return _SYSTEM.get(variable, lambda: self._raw.get(DEPRECATED.get(variable, variable)))()
 
 
 _SYSTEM: Final[dict[str, Callable[[], str | None]]] = {

@@ -50,6 +50,7 @@ def test_old_names() -> None:
     assert conf.get("fs.defaultFS") == "hdfs://nn:1"
     assert conf.get("dfs.namenode.http-address") == "nn:2"
     assert conf.list("dfs.nameservices") == ("a", "b")
+    assert read(resource(**{"fs.defaultFS": "hdfs://nn", "dir": "${fs.default.name}/a"})).get("dir") == "hdfs://nn/a"
     final = b'<configuration><property name="fs.default.name" value="x" final="true"/></configuration>'
     assert read(final, resource(**{"fs.defaultFS": "y"})).get("fs.defaultFS") == "x"
 
