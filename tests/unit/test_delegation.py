@@ -16,7 +16,7 @@ from asynccopy.storage.registry import NameNodes, Place, Settings
 from asynccopy.storage.webhdfs import kerberos
 from asynccopy.storage.webhdfs.auth import ASK, Auth, Given, Lent, Password, Simple
 from asynccopy.storage.webhdfs.delegation import AGAIN, Delegated, Issued
-from asynccopy.storage.webhdfs.identity import FoundOut, identity
+from asynccopy.storage.webhdfs.identity import FoundOut, TokenFile, identity
 from asynccopy.storage.webhdfs.kerberos import Identity, refusal
 from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
 
@@ -265,6 +265,49 @@ async def test_a_server_that_wants_kerberos_gets_it() -> None:
     assert auth.refused(who, NEGOTIATE)
     assert auth.refused(who, NEGOTIATE), "another request that was under way"
     assert await auth.query() == "&user.name=by%20ticket"
+
+
+class Looking(TokenFile):
+    """A file with tokens of another cluster; each look at it takes until ``may`` is set for it."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(b"HDTS\1\0")
+        super().__init__(str(path), "webhdfs://nn:9870", NN, meant=False)
+        self.may: list[asyncio.Event] = []
+
+    async def find(self) -> str | None:
+        self.may.append(asyncio.Event())
+        await self.may[-1].wait()
+        return await super().find()
+
+
+async def test_what_was_found_out_is_not_forgotten_by_who_looked_for_longer(tmp_path: Path) -> None:
+    file = Looking(tmp_path / "tokens")
+    auth = FoundOut(lambda: Simple("me"), lambda: Simple("by ticket"), file)
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(auth.query()) for _ in range(2)]
+        await asyncio.sleep(0)
+        file.may[0].set()
+        who = await asked[0]
+        assert auth.refused(who, NEGOTIATE)
+        for event in file.may:
+            event.set()
+    assert await auth.query() == "&user.name=by%20ticket"
+
+
+async def test_a_token_file_of_another_cluster_is_named_where_nothing_else_helps(tmp_path: Path) -> None:
+    class NoTicket(Simple):
+        async def query(self) -> str:
+            raise CredentialsRefused("nn: Kerberos: No credentials", hint="run kinit")
+
+    (tmp_path / "tokens").write_bytes(b"HDTS\1\0")
+    file = TokenFile(str(tmp_path / "tokens"), "webhdfs://nn:9870", NN, meant=False)
+    auth = FoundOut(lambda: Simple("me"), lambda: NoTicket(None), file)
+    auth.refused(await auth.query(), NEGOTIATE)
+    with pytest.raises(CredentialsRefused, match="nn: Kerberos: No credentials") as raised:
+        await auth.query()
+    assert raised.value.hint.startswith("run kinit; ")
+    assert f"{tmp_path}/tokens: holds no delegation token that is surely for webhdfs://nn:9870" in raised.value.hint
 
 
 async def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

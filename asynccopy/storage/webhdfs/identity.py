@@ -13,7 +13,7 @@ from typing import Final
 
 from asynccopy.config.cluster import Cluster
 from asynccopy.config.file import read_secret
-from asynccopy.errors import UsageError
+from asynccopy.errors import CredentialsRefused, UsageError
 from asynccopy.logs import hide
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.pool import Origin
@@ -72,11 +72,18 @@ class FoundOut:
     async def query(self) -> str:
         if self._auth is None:
             token = None if self._file is None else await self._file.find()
-            if self._file is not None and token is not None:
-                self._auth = Given(self._file.read, self._file.path)
-            else:
-                self._auth = self._simple()
-        return await self._auth.query()
+            if self._auth is None:  # else somebody has found out meanwhile
+                if self._file is not None and token is not None:
+                    self._auth = Given(self._file.read, self._file.path)
+                else:
+                    self._auth = self._simple()
+        try:
+            return await self._auth.query()
+        except CredentialsRefused as error:
+            if self._file is None or not self._negotiated:
+                raise
+            instead = await self._file.nothing()  # the file that was to spare us the ticket
+            raise CredentialsRefused(error.message, hint=f"{error.hint}; {instead.message}; {instead.hint}") from error
 
     async def headers(self, origin: Origin) -> Headers:
         return ()
@@ -119,10 +126,14 @@ class TokenFile:
     async def read(self) -> str:
         """The same. Raises UsageError also where there is none."""
         found = await self.find()
-        if found is not None:
-            return found
+        if found is None:
+            raise await self.nothing()
+        return found
+
+    async def nothing(self) -> UsageError:
+        """What is told where it has none for this cluster. Raises UsageError for a file that cannot be read."""
         held = ", ".join(f"{token.kind} for {token.service or 'any service'}" for token in await self._tokens())
-        raise UsageError(
+        return UsageError(
             f"{self.path}: holds no delegation token that is surely for {self._base}",
             hint=f"it holds: {held or 'none'}; this cluster is {', '.join(sorted(await self._services()))}",
         )
