@@ -19,6 +19,7 @@ from asynccopy.storage.webhdfs.delegation import AGAIN, Delegated, Issued
 from asynccopy.storage.webhdfs.identity import FoundOut, TokenFile, identity
 from asynccopy.storage.webhdfs.kerberos import Identity, refusal
 from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
+from asynccopy.storage.webhdfs.tokens import Token
 
 INVALID = Response(403, {}, b'{"RemoteException":{"exception":"InvalidToken","message":"expired"}}')
 DENIED = Response(403, {}, b'{"RemoteException":{"exception":"AccessControlException","message":"no"}}')
@@ -176,6 +177,29 @@ async def test_a_given_token_is_read_again_when_it_is_refused() -> None:
     with pytest.raises(CredentialsRefused, match="FILE is not valid"):
         await given.query()
     assert await given.query() == "&delegation=b"
+
+
+@pytest.mark.parametrize(("owner", "right"), [("bob", True), ("bob@A.TEST", True), ("alice", False), ("", False)])
+@pytest.mark.parametrize("way", ["ASYNCCOPY_DELEGATION_TOKEN", "token_file", "HADOOP_TOKEN_FILE_LOCATION"])
+async def test_a_token_that_is_somebody_elses_than_doas_says_is_not_used(
+    owner: str, right: bool, way: str, tmp_path: Path
+) -> None:
+    """The server takes the token, and does not look at ``doas`` then: all would be done as its owner."""
+    identifier = bytes([0, len(owner)]) + owner.encode() + b"\5alice\0\1\2"
+    text = Token(identifier, b"secret", "WEBHDFS delegation", "").text
+    (tmp_path / "token").write_text(text)
+    file = str(tmp_path / "token")
+
+    async def who() -> str:
+        if way == "token_file":
+            return await found(doas="bob", token_file=file).query()
+        return await found({way: text if way.startswith("ASYNC") else file}, doas="bob").query()
+
+    if right:
+        assert await who() == f"&delegation={text}"
+    else:
+        with pytest.raises(UsageError, match=f"is that of {owner or 'nobody'}, and `doas` says bob"):
+            await who()
 
 
 async def test_a_worker_asks_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def identity(
     if environ.get(TOKEN):
         return _token(cluster, base, nameservice, environ)
     lying = environ.get(TOKEN_FILE)
-    found = None if lying is None else TokenFile(lying, base, nameservice, meant=False)
+    found = None if lying is None else TokenFile(lying, base, nameservice, meant=False, doas=cluster.doas)
     return FoundOut(simple, kerberos, found)
 
 
@@ -107,20 +107,26 @@ class FoundOut:
 
 
 class TokenFile:
-    """A file with delegation tokens, read when one is needed. ``meant``: it was given for this cluster alone."""
+    """A file with delegation tokens, read when one is needed. ``meant``: it was given for this cluster alone; ``doas``:
+    whose it must be.
+    """
 
-    def __init__(self, path: str, base: str, nameservice: Nameservice, *, meant: bool) -> None:
+    def __init__(self, path: str, base: str, nameservice: Nameservice, *, meant: bool, doas: str | None = None) -> None:
         self.path = path
         self._base = base
         self._nameservice = nameservice
         self._meant = meant
+        self._doas = doas
 
     async def find(self) -> str | None:
-        """The text of the token for this cluster. Raises UsageError for a file that cannot be read."""
+        """The text of the token for this cluster. Raises UsageError for a file that cannot be read, and for somebody
+        else's token.
+        """
         found = tokens.choose(await self._tokens(), await self._services(), meant=self._meant)
         if found is None:
             return None
         hide(found.text)
+        _check_owner(found, self._doas, self.path)
         return found.text
 
     async def read(self) -> str:
@@ -172,10 +178,11 @@ def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mappi
     place = TOKEN if cluster.token is None else f"`token` of {base}"
     if cluster.token_file is None and text:
         try:
-            tokens.parse_text(text)
+            token = tokens.parse_text(text)
         except ValueError as error:
             raise UsageError(f"{place}: {error}", hint="it is the `urlString` of GETDELEGATIONTOKEN") from None
         hide(text)
+        _check_owner(token, cluster.doas, place)
 
         async def same() -> str:
             return text
@@ -184,8 +191,25 @@ def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mappi
     path = _placed(cluster.token_file, environ) or environ.get(TOKEN_FILE)
     if path is None:
         raise UsageError(f"{base}: no delegation token", hint=f"set `token_file`, {TOKEN} or {TOKEN_FILE}")
-    file = TokenFile(path, base, nameservice, meant=cluster.token_file is not None)
+    file = TokenFile(path, base, nameservice, meant=cluster.token_file is not None, doas=cluster.doas)
     return Given(file.read, path)
+
+
+def _check_owner(token: tokens.Token, doas: str | None, place: str) -> None:
+    """A server does not look at ``doas`` beside a token (seen on Hadoop 3.5.0): all would be done as the token's owner.
+    Raises UsageError.
+    """
+    if doas is None:
+        return
+    try:
+        owner = tokens.owner(token)
+    except ValueError as error:
+        raise UsageError(f"the delegation token of {place}: {error}", hint="leave `doas` out") from None
+    if owner != doas:
+        raise UsageError(
+            f"the delegation token of {place} is that of {owner or 'nobody'}, and `doas` says {doas}",
+            hint="give one that was fetched for that user, or leave `doas` out",
+        )
 
 
 def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
