@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from pathlib import Path
 
 import pytest
 import structlog
 
 from asynccopy.config.cluster import Cluster
-from asynccopy.errors import AsyncCopyError, CredentialsRefused, Unreachable, UsageError
+from asynccopy.errors import AsyncCopyError, CredentialsRefused, ServerTrouble, Unreachable, UsageError
 from asynccopy.storage.http import Response
 from asynccopy.storage.registry import NameNodes, Place, Settings
 from asynccopy.storage.webhdfs import kerberos
 from asynccopy.storage.webhdfs.auth import ASK, Auth, Given, Lent, Password, Simple
 from asynccopy.storage.webhdfs.delegation import AGAIN, Delegated, Issued
+from asynccopy.storage.webhdfs.delegation import refusal as token_refusal
 from asynccopy.storage.webhdfs.identity import FoundOut, TokenFile, identity
 from asynccopy.storage.webhdfs.kerberos import Identity, refusal
 from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
@@ -160,6 +162,25 @@ async def test_closing_cancels_and_a_later_request_gets_another(bank: Bank, auth
     assert await auth.query() == "&delegation=token-2"
     bank.trouble = Unreachable("gone")
     await auth.aclose()  # is no failure of the copy
+
+
+@pytest.mark.parametrize(
+    ("exception", "message", "kind"),
+    [
+        ("AccessControlException", "alice tries to renew a token with non-matching renewer = bob", CredentialsRefused),
+        ("UnsupportedOperationException", "op=RENEWDELEGATIONTOKEN is not supported", CredentialsRefused),
+        ("InvalidToken", "alice tried to renew an expired token", CredentialsRefused),
+        ("IOException", "the edit log is busy", ServerTrouble),
+    ],
+)
+def test_no_file_is_to_blame_for_a_token_that_is_refused(
+    exception: str, message: str, kind: type[AsyncCopyError]
+) -> None:
+    """Else every file would fail by it, one after the other, and a token that cannot be renewed not be replaced."""
+    body = json.dumps({"RemoteException": {"exception": exception, "message": message}}).encode()
+    error = token_refusal(Response(403, {}, body), "nn RENEWDELEGATIONTOKEN")
+    assert type(error) is kind
+    assert message in error.message
 
 
 # --- others who have one ------------------------------------------------------------------------------------------
