@@ -292,6 +292,20 @@ def test_what_is_missing_is_said() -> None:
         found(auth="password")
 
 
+async def test_a_process_whose_user_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As containers have it that run under some number."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert await found({"HADOOP_USER_NAME": "etl"}).query() == "&user.name=etl"
+    assert type(found(auth="kerberos")) is Delegated
+    with pytest.raises(UsageError, match="webhdfs://nn:9870: the user who runs this has no name") as raised:
+        await found().query()
+    assert "HADOOP_USER_NAME" in raised.value.hint
+
+
 async def test_a_password_is_a_header(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("öpen sesame\n")
     auth = found(auth="password", user="me", password_file=str(tmp_path / "p"), doas="bob")

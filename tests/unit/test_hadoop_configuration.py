@@ -86,6 +86,14 @@ def test_a_variable_twice_is_no_loop_and_a_loop_ends() -> None:
     assert read(resource(**values, v30="end")).get("v11") == "end"
 
 
+def test_a_user_without_a_name_is_a_variable_that_nobody_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert read(resource(a="/home/${user.name}")).get("a") == "/home/${user.name}"
+
+
 def test_includes() -> None:
     include = (
         b'<configuration xmlns:xi="http://www.w3.org/2001/XInclude"><property name="a" value="1"/>'

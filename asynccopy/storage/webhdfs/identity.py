@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from asynccopy.config.cluster import Cluster
+from asynccopy.config.cluster import Cluster, user_name
 from asynccopy.config.file import read_secret
 from asynccopy.errors import CredentialsRefused, UsageError
 from asynccopy.logs import hide
@@ -33,7 +33,7 @@ def identity(
     tls: ssl.SSLContext | None = None,
 ) -> Auth:
     """The Auth for a cluster; ``base`` is its URL, nothing is contacted yet. Raises UsageError."""
-    simple = partial(Simple, cluster.user or environ.get("HADOOP_USER_NAME") or getpass.getuser(), cluster.doas)
+    simple = partial(_simple, cluster, base, environ)
     kerberos = partial(_kerberos, cluster, nameservice, environ, tls)
     match cluster.auth:
         case "simple":
@@ -171,6 +171,16 @@ class TokenFile:
                 continue  # the request will tell
             found |= {f"{address[4][0]}:{port}" for address in addresses}
         return found
+
+
+def _simple(cluster: Cluster, base: str, environ: Mapping[str, str]) -> Auth:
+    user = cluster.user or environ.get("HADOOP_USER_NAME") or user_name()
+    if user is None:
+        raise UsageError(
+            f"{base}: the user who runs this has no name (uid {os.getuid()})",
+            hint="set HADOOP_USER_NAME, or `user` of the endpoint",
+        )
+    return Simple(user, cluster.doas)
 
 
 def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
