@@ -328,6 +328,19 @@ def test_where_state_and_socket_lie_without_a_word(tmp_path: Path) -> None:
     assert (given.state, given.socket) == ("/a", "/a/control.sock")
 
 
+def test_who_has_no_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that run under some number."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with pytest.raises(UsageError, match="no home directory") as raised:
+        state_directory({})
+    assert raised.value.hint == "set XDG_STATE_HOME"
+    assert state_directory({"XDG_STATE_HOME": "/x"}) == Path("/x/asynccopy")
+
+
 def test_others_are_let_in_with_a_token() -> None:
     for listen, address in (("0.0.0.0:80", ("0.0.0.0", 80)), ("[2001:db8::7]:80", ("2001:db8::7", 80))):
         assert read(f"[daemon]\nlisten = '{listen}'\ntoken_file = 'token'").daemon.address == address
