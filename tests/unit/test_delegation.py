@@ -223,6 +223,18 @@ async def test_a_token_that_is_somebody_elses_than_doas_says_is_not_used(
             await who()
 
 
+@pytest.mark.parametrize("cause", ["StandbyException", "ipc.RetriableException: SecretManager$InvalidToken: not found"])
+async def test_a_token_is_not_refused_by_who_cannot_know_it_yet(cause: str) -> None:
+    """A standby NameNode, and one that is becoming active and still reads which tokens there are."""
+    given, lent = Given(lambda: asyncio.sleep(0, "a"), "FILE"), Lent(lambda refused, host: asyncio.sleep(0, "a"))
+    said = {"exception": "SecurityException", "message": f"Failed: SecretManager$InvalidToken: {cause}"}
+    if cause.startswith("ipc"):
+        said["message"] = f"Failed: org.apache.hadoop.{cause}"
+    answer = Response(403, {}, json.dumps({"RemoteException": said}).encode())
+    for auth in (given, lent):
+        assert not auth.refused(await auth.query(), answer)
+
+
 async def test_a_worker_asks_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     now, asked, answer = 0.0, list[str](), "&delegation=a"
     monkeypatch.setattr("asynccopy.storage.webhdfs.auth.monotonic", lambda: now)
