@@ -141,10 +141,11 @@ def _alias(cluster: _Cluster, source: str, lines: Mapping[_Path, int], number: i
             ca_file=cluster.truststore or None if any(url.startswith("swebhdfs:") for url in servers) else None,
         )
         for mount in nameservice.mounts:
-            if not mount.startswith("/") or mount in mounts:
-                why = "belongs to two nameservices" if mount in mounts else "must be an absolute path"
+            path = f"/{mount.strip('/')}"
+            if not mount.startswith("/") or path in mounts:
+                why = "belongs to two nameservices" if path in mounts else "must be an absolute path"
                 raise _wrong(source, lines, (*where, "mounts"), f"{mount!r} {why}")
-            mounts[mount] = there
+            mounts[path] = there
     if not mounts:
         raise _wrong(source, lines, (*at, "nameservices"), "is empty")
     most = cluster.max_concurrency if 0 < cluster.max_concurrency <= 10_000 else None

@@ -145,6 +145,7 @@ def test_the_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ),
         ('"mounts": ["/"]', '"mounts": "/"', "line 11: `clusters[0].nameservices[0].mounts`: Expected `array`"),
         ('"mounts": ["/"]', '"mounts": ["/", "/"]', "'/' belongs to two nameservices"),
+        ('"mounts": ["/"]', '"mounts": ["/a", "/b/", "/a/"]', "'/a/' belongs to two nameservices"),
         ('"verify": false,', '"verify": false', "line 7: is not JSON"),
         ('"http://first_namenode_url:50070" ,', '"http://first:99999",', "port 99999 does not exist"),
         ('"verify": false,', '"max_concurrency": ' + "1" * 5000 + ",", "line 6: is not JSON: a number of 5000 digits"),
