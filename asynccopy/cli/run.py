@@ -67,7 +67,7 @@ async def _reach(config: Config, mirror: MirrorConfig) -> str:
     from asynccopy.mirror.rules import no_snapshots
     from asynccopy.transfer.parts import check_part_size
 
-    source, destination = open_sides(config, mirror)
+    source, destination = await open_sides(config, mirror)
     try:
         for text in (mirror.source, mirror.destination):
             await _reach_servers(config, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Literal
@@ -63,6 +64,14 @@ class Cluster(Access, frozen=True):
         return (
             f"Cluster({', '.join(f'{key}={value!r}' for key, value in said.items() if value not in (None, (), False))})"
         )
+
+
+def user_name() -> str | None:
+    """Who runs this, None where the machine has only a number for it, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter from CPython 3.13 on
+        return None
 
 
 class Place(Struct, frozen=True):

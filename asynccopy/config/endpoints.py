@@ -248,6 +248,8 @@ def _check_address(url: str, schemes: tuple[str, ...], *, gateway: bool = False)
     if found is None or found[1] not in schemes or url.rstrip("/").endswith("/webhdfs/v1"):
         without = "query or /webhdfs/v1" if gateway else "path or query"
         raise ValueError(f"{url!r} must look like {schemes[0]}://host:port, without user, password, {without}")
+    if found[3] and not 0 < int(found[3][1:]) < 65536:
+        raise ValueError(f"{url!r}: port {found[3][1:]} does not exist")
 
 
 def webhdfs_address(url: str) -> str:

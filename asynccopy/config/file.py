@@ -109,8 +109,14 @@ def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
     if given := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
     home = environment.get("XDG_STATE_HOME", "")
-    # a relative path is invalid there, and must be ignored
-    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "asynccopy"
+    if home.startswith("/"):  # a relative path is invalid there, and must be ignored
+        return Path(home) / "asynccopy"
+    try:
+        return Path.home() / ".local" / "state" / "asynccopy"
+    except RuntimeError:
+        raise UsageError(
+            "no place for state: the user who runs this has no home directory", hint="set XDG_STATE_HOME"
+        ) from None
 
 
 def read_secret(name: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -108,7 +108,7 @@ async def seed(estate: Estate, configuration: Path) -> None:
     """As a mirror leaves it that has copied everything, and looked at it several times."""
     config = load(configuration)
     [(name, mirror)] = config.mirrors.items()
-    source, destination = open_sides(config, mirror)
+    source, destination = await open_sides(config, mirror)
     selection = rules(mirror).selection.text
     path = journal_path(config, name, source.url, destination.url)
     journal = await Journal.open(path, source=source.url, destination=destination.url)

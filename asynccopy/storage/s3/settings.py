@@ -90,7 +90,7 @@ def known(url: str, given: Settings) -> tuple[S3Settings, CredentialChain]:
 
 def _profile(environ: Mapping[str, str]) -> Mapping[str, str]:
     """The chosen profile's section of the AWS configuration file, empty when there is none."""
-    path = Path(environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser()
+    path = Path(os.path.expanduser(environ.get("AWS_CONFIG_FILE", "~/.aws/config")))  # noqa: PTH111 - Path's raises
     name = environ.get("AWS_PROFILE", "default")
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, CredentialsRefused, WrongServer
+from asynccopy.errors import AsyncCopyError, CredentialsRefused, FileError, WrongServer
 from asynccopy.logs import hide, log
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.pool import Origin
@@ -257,4 +257,5 @@ def refusal(response: Response, asked: str) -> AsyncCopyError:
         return CredentialsRefused(f"{asked}: the server refuses our ticket: {text}", hint=hint)
     if response.status == 401:
         return CredentialsRefused(f"{asked}: the server refuses our ticket (HTTP 401)")
-    return failure(response, asked)
+    error = failure(response, asked)
+    return CredentialsRefused(error.message) if isinstance(error, FileError) else error  # no file is to blame
