@@ -12,6 +12,7 @@ import structlog
 from asynccopy.config.cluster import Cluster
 from asynccopy.errors import AsyncCopyError, CredentialsRefused, Unreachable, UsageError
 from asynccopy.storage.http import Response
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import NameNodes, Place, Settings
 from asynccopy.storage.webhdfs import kerberos
 from asynccopy.storage.webhdfs.auth import ASK, Auth, Given, Lent, Password, Simple
@@ -182,7 +183,7 @@ async def test_a_worker_asks_its_parent(monkeypatch: pytest.MonkeyPatch) -> None
     now, asked, answer = 0.0, list[str](), "&delegation=a"
     monkeypatch.setattr("asynccopy.storage.webhdfs.auth.monotonic", lambda: now)
 
-    async def ask(refused: str, host: str) -> str:
+    async def ask(refused: str, host: str, at: Origin | None) -> str:
         asked.append(refused)
         return answer
 

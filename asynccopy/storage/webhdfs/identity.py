@@ -69,14 +69,14 @@ class FoundOut:
         self._auth: Auth | None = None
         self._negotiated = False
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         if self._auth is None:
             token = None if self._file is None else await self._file.find()
             if self._file is not None and token is not None:
                 self._auth = Given(self._file.read, self._file.path)
             else:
                 self._auth = self._simple()
-        return await self._auth.query()
+        return await self._auth.query(at)
 
     async def headers(self, origin: Origin) -> Headers:
         return ()
@@ -186,9 +186,11 @@ def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
 def _kerberos(
     cluster: Cluster, nameservice: Nameservice, environ: Mapping[str, str], tls: ssl.SSLContext | None
 ) -> Auth:
-    from asynccopy.storage.webhdfs.delegation import Delegated, SpnegoIssuer  # late: few clusters need it
+    # Late: few clusters need it.
+    from asynccopy.storage.webhdfs.delegation import Delegated, EachDelegated, SpnegoIssuer
     from asynccopy.storage.webhdfs.kerberos import Identity
 
     keytab = _placed(cluster.keytab, environ)
     ours = Identity(cluster.principal, keytab=keytab, ccache=cluster.ccache, mutual=cluster.mutual)
-    return Delegated(SpnegoIssuer(nameservice, ours, cluster.doas, tls))
+    issuer = SpnegoIssuer(nameservice, ours, cluster.doas, tls)
+    return Delegated(issuer) if len(nameservice.servers) == 1 else EachDelegated(issuer)
