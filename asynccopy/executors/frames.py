@@ -145,15 +145,15 @@ class DropUpload(Struct, frozen=True, array_like=True, tag="drop"):
 
 
 class AskWho(Struct, frozen=True, array_like=True, tag="who?"):
-    """Who to be at the cluster of a place, or ``at`` one of its gateways; ``refused``: not the one that was told last;
-    ``host``: a ticket for it.
+    """Who to be at the cluster of a place, or ``at`` one of its gateways; ``refused``: not the one that was told last.
+    Or a ``ticket`` for the server ``at``.
     """
 
     call: int
     place: Place
     refused: str
-    host: str
     at: Origin | None
+    ticket: bool
 
 
 class Unfit(Struct, frozen=True, array_like=True, tag="unfit"):

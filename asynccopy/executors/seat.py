@@ -244,7 +244,7 @@ class Seat:
 
     async def _tell_who(self, channel: Channel[ToParent], asked: AskWho) -> None:
         try:
-            told = Who(asked.call, await self._lend(asked.place, asked.refused, asked.host, asked.at))
+            told = Who(asked.call, await self._lend(asked.place, asked.refused, asked.at, asked.ticket))
         except AsyncCopyError as error:
             told = Who(asked.call, "", Trouble.of(error))
         channel.send(told)
@@ -275,7 +275,7 @@ class Seat:
             self._progress = True
 
 
-Lend = Callable[[Place, str, str, Origin | None], Awaitable[str]]
+Lend = Callable[[Place, str, Origin | None, bool], Awaitable[str]]
 """Says who to be at the cluster of a place, given who was refused there: ``NameNodes.lend``."""
 Over = Callable[[Seat, Flight, Copied | AsyncCopyError], None]
 

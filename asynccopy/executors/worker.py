@@ -130,13 +130,13 @@ class Remote:
         if answer.last:
             waiting.set_result(upload)
 
-    async def who(self, place: Place, refused: str, host: str, at: Origin | None) -> str:
+    async def who(self, place: Place, refused: str, at: Origin | None, ticket: bool) -> str:
         """Who to be at a cluster: tokens are the parent's. Raises what keeps it from having one."""
         number = next(self._calls)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._whos[number] = answer
         try:
-            self._channel.send(AskWho(number, place, refused, host, at))
+            self._channel.send(AskWho(number, place, refused, at, ticket))
             return await answer
         finally:
             del self._whos[number]

@@ -19,6 +19,7 @@ import pytest
 from asynccopy.config.cluster import Cluster
 from asynccopy.model import ByteRange
 from asynccopy.storage.interface import Source
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import Settings, open_source
 from asynccopy.storage.webhdfs.auth import TokenEnded
 from asynccopy.storage.webhdfs.delegation import AGAIN
@@ -264,7 +265,7 @@ async def test_realms_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("KRB5_CONFIG", str(tmp_path / "krb5.conf"))
         people = [Identity(keytab=str(realm.keytab("alice"))) for realm in (first, second)]
         for _ in range(2):
-            greetings = [await person.greeting("localhost") for person in people]
+            greetings = [await person.greeting(Origin("http", "localhost", 9870)) for person in people]
             assert [greeting.principal for greeting in greetings] == ["alice@A.TEST", "alice@B.TEST"]
 
 

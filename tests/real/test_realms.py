@@ -22,12 +22,13 @@ from testbed.content import big_files, small_files
 from testbed.fill import Manifest, fill
 from testbed.gateways import HttpFs
 from testbed.ha import HaHdfs
-from testbed.hdfs import MIB, Hdfs
+from testbed.hdfs import MIB, SUPERUSER, Hdfs
 from testbed.kdc import Kdc, client_configuration
 from testbed.s3 import Store
 from tests.program import Program
 from tests.real.generate import BLOCK_SIZE
 from tests.real.secure import MOST, RENEW, TOKENS, issued, people, used
+from tests.real.test_hdfs_to_hdfs import attributes, checksums, tree, wishes, write
 from tests.servers import require
 
 pytestmark = pytest.mark.timeout(300)
@@ -213,10 +214,10 @@ def test_a_token_outlives_failovers(
     ha: HaHdfs, realms: tuple[Kdc, Kdc], root: str, program: Program, versitygw: Store, bucket: str
 ) -> None:
     """The active one is killed, then the other one steps down: one token is good, and renewed, at both."""
-    files = plant(ha, root, 400, 65_536, big=1)
-    before = [each.log.stat().st_size for each in ha.namenodes]
+    files = plant(ha, root, 200, 65_536, big=1)
+    before = {each: each.log.stat().st_size for each in ha.namenodes}
     config = configured(program, endpoint("a", ha.urls, realms[0], "alice"))
-    options = ("-v", "--processes", "2", "--bandwidth", "1MiB/s", "--part-size", "5MiB", *config)
+    options = ("-v", "--processes", "2", "--bandwidth", "800KiB/s", "--part-size", "5MiB", *config)
     running = program.start_copy(f"a:{root}", f"s3://{bucket}", *options)
     begun = time.monotonic()
     time.sleep(4)
@@ -228,9 +229,7 @@ def test_a_token_outlives_failovers(
     assert running.runs, "the copy ended before all was over"
     ended = running.wait()
     took = time.monotonic() - begun
-    logs = [
-        each.log.read_bytes()[size:].decode(errors="replace") for each, size in zip(ha.namenodes, before, strict=True)
-    ]
+    logs = [each.log.read_bytes()[before[each] :].decode(errors="replace") for each in ha.namenodes]
     made, tokens = [issued(log) for log in logs], [len(used(log)) for log in logs]
     renewals = [log.count("Token renewal for identifier: (token for alice:") for log in logs]
     print(
@@ -243,3 +242,49 @@ def test_a_token_outlives_failovers(
     assert versitygw.read_back(bucket) == files
     assert sum(made) == 1
     assert ended.err.count("the delegation token was refused") == 0
+
+
+# --- from one realm to the other ------------------------------------------------------------------------------------
+
+
+def test_from_one_realm_to_another(
+    ha: HaHdfs, single: Hdfs, realms: tuple[Kdc, Kdc], root: str, program: Program
+) -> None:
+    """With all attributes, which takes the superuser of each; the second time with an outdated keytab of one."""
+    write(ha, root, wishes(200))
+    before = tree(ha, root)  # reading moves access times
+    tables = [
+        endpoint(name, urls, realm, SUPERUSER)
+        for name, urls, realm in (("a", ha.urls, realms[0]), ("b", (single.url,), realms[1]))
+    ]
+    options = ("--preserve", "all", "--part-size", "2MiB")
+    ended = program.copy(f"a:{root}", f"b:{root}", "--processes", "2", *options, *configured(program, *tables))
+    assert ended.code == 0, ended.err
+    files = [path for path, status in before.items() if status["type"] == "FILE"]
+    assert ended.counted() == {"expected": len(files), "copied": len(files)}
+    assert ended.result["verified"] == len(files)
+    assert attributes(tree(single, root)) == attributes(before)
+    assert checksums(single, root, files) == checksums(ha, root, files)
+    print(f"{len(files)} files from {realms[0].realm} to {realms[1].realm} in {ended.result['duration_seconds']:.1f} s")
+
+
+def test_whose_credentials_are_refused_is_said(
+    ha: HaHdfs, single: Hdfs, realms: tuple[Kdc, Kdc], root: str, program: Program
+) -> None:
+    plant(ha, root, 1, 100)
+    realms[1].add("dave")
+    outdated = endpoint("b", (single.url,), realms[1], "dave")
+    realms[1].change_key("dave")
+    foreign = endpoint("b", (single.url,), realms[1], "alice", keytab=str(realms[0].keytab("alice")))
+    elsewhere = endpoint("b", (single.url,), realms[0], "alice")
+    b = single.address.removeprefix("http://")
+    for table, says in (
+        (outdated, "Kerberos: Preauthentication failed"),
+        (foreign, "holds no key of alice@B.TEST"),
+        (elsewhere, "the server refuses our ticket"),
+    ):
+        config = configured(program, endpoint("a", ha.urls, realms[0], "alice"), table)
+        ended = program.copy(f"a:{root}", f"b:{root}", *config)
+        first, hint = ended.err.splitlines()
+        assert ended.code == 3, ended.err
+        assert first.startswith(f"asynccopy: {b}") and says in first and hint.startswith("hint: "), ended.err

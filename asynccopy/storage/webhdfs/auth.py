@@ -40,7 +40,7 @@ class Auth(Protocol):
         """
         ...
 
-    async def ticket(self, host: str) -> str:
+    async def ticket(self, server: Origin) -> str:
         """``Authorization`` for a page of a server that takes no token, such as /jmx; "" where we have none. Raises
         CredentialsRefused, Unreachable.
         """
@@ -64,7 +64,7 @@ class _Plain:
     def refused(self, who: str, response: Response) -> bool:
         return False
 
-    async def ticket(self, host: str) -> str:
+    async def ticket(self, server: Origin) -> str:
         return ""
 
     async def aclose(self) -> None:
@@ -152,9 +152,9 @@ class Shared:
             await self._auth.aclose()
 
 
-Ask = Callable[[str, str, Origin | None], Awaitable[str]]
-"""Asks somebody else for the query, at a gateway where one is given, told the one that was refused, "" at first; or,
-given a host, for a ticket. Raises what ``Auth.query`` does.
+Ask = Callable[[str, Origin | None, bool], Awaitable[str]]
+"""Asks somebody else for the query, told the one that was refused, "" at first, and the gateway where it is for one
+alone; or, with True, for a ticket for a server. Raises what ``Auth.query`` does.
 """
 
 
@@ -169,7 +169,7 @@ class Lent(_Plain):
         loan = self._loans.setdefault(at, _Loan())
         if loan.held is None or monotonic() >= loan.again:
             loan.again = monotonic() + ASK  # the others go on with what there is, and do not ask too
-            loan.held = await self._ask(loan.refused, "", at)
+            loan.held = await self._ask(loan.refused, at, False)
             loan.refused = ""
         return loan.held
 
@@ -181,8 +181,8 @@ class Lent(_Plain):
                 loan.held, loan.refused = None, who
         return True
 
-    async def ticket(self, host: str) -> str:
-        return await self._ask("", host, None)
+    async def ticket(self, server: Origin) -> str:
+        return await self._ask("", server, True)
 
 
 class _Loan:

@@ -377,7 +377,7 @@ class WebHdfsClient:
 
         async def send(server: Server, patience: float | None) -> Response:
             headers = await self._auth.headers(server.origin)
-            if ticket := await self._auth.ticket(server.origin.host):
+            if ticket := await self._auth.ticket(server.origin):
                 headers = (*headers, ("Authorization", ticket))
             return await self._names.request(server.origin, "GET", LIVE, headers, patience=patience)
 

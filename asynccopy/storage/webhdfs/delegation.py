@@ -57,7 +57,7 @@ class Issuer(Protocol):
 
     async def cancel(self, token: Issued) -> None: ...
 
-    async def ticket(self, host: str) -> str: ...
+    async def ticket(self, server: Origin) -> str: ...
 
 
 class Delegated:
@@ -99,8 +99,8 @@ class Delegated:
             self._held = None
         return True
 
-    async def ticket(self, host: str) -> str:
-        return await self._issuer.ticket(host)
+    async def ticket(self, server: Origin) -> str:
+        return await self._issuer.ticket(server)
 
     async def aclose(self) -> None:
         held, self._held = self._held, None
@@ -172,8 +172,8 @@ class EachDelegated:
         told = [each.refused(who, response) for each in self._all]  # all of them: one of them gave it out
         return any(told)
 
-    async def ticket(self, host: str) -> str:
-        return await self._issuer.ticket(host)
+    async def ticket(self, server: Origin) -> str:
+        return await self._issuer.ticket(server)
 
     async def aclose(self) -> None:
         for each in self._all:
@@ -257,8 +257,8 @@ class SpnegoIssuer:
     async def cancel(self, token: Issued) -> None:
         await self._ask("PUT", "CANCELDELEGATIONTOKEN", lambda _: parameter("token", token.text))
 
-    async def ticket(self, host: str) -> str:
-        return (await self._identity.greeting(host)).header
+    async def ticket(self, server: Origin) -> str:
+        return (await self._identity.greeting(server)).header
 
     @property
     def _netloc(self) -> str:
@@ -266,7 +266,7 @@ class SpnegoIssuer:
 
     async def _ask(self, method: str, op: str, query: Callable[[str], str]) -> Response:
         async def send(server: Server, patience: float | None) -> Response:
-            greeting = await self._identity.greeting(server.origin.host)
+            greeting = await self._identity.greeting(server.origin)
             target = f"{server.prefix}/?op={op}{query(greeting.principal)}"
             ours = (("Authorization", greeting.header),)
             response = await door.request(server.origin, method, target, ours, patience=patience)
@@ -304,7 +304,8 @@ def refusal(response: Response, asked: str) -> AsyncCopyError:
     found = _GSS.search(response.body)
     if found is not None:
         text = found[0].decode("utf-8", "backslashreplace")
-        hint = "set the clocks by NTP" if "skew" in text else "is the server's own keytab the KDC's newest?"
+        ours = "is `principal` of the server's realm, and the server's own keytab the KDC's newest?"
+        hint = "set the clocks by NTP" if "skew" in text else ours
         return CredentialsRefused(f"{asked}: the server refuses our ticket: {text}", hint=hint)
     if response.status == 401:
         return CredentialsRefused(f"{asked}: the server refuses our ticket (HTTP 401)")

@@ -91,8 +91,8 @@ class FoundOut:
             return True  # asked before another one found out
         return self._auth is not None and self._auth.refused(who, response)
 
-    async def ticket(self, host: str) -> str:
-        return "" if self._auth is None else await self._auth.ticket(host)
+    async def ticket(self, server: Origin) -> str:
+        return "" if self._auth is None else await self._auth.ticket(server)
 
     async def aclose(self) -> None:
         if self._auth is not None:
