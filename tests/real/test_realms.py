@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from asynccopy.config.cluster import Cluster
+from asynccopy.errors import Unreachable
 from asynccopy.model import ByteRange
 from asynccopy.storage.interface import Source
 from asynccopy.storage.registry import Settings, open_source
@@ -76,7 +77,7 @@ def httpfs(single: Hdfs) -> Iterator[list[HttpFs]]:
         "httpfs.authentication.delegation-token.renew-interval.sec": RENEW,
         "httpfs.authentication.delegation-token.max-lifetime.sec": MOST,
         "httpfs.proxyuser.proxy.hosts": "*",
-        "httpfs.proxyuser.proxy.groups": "*",
+        "httpfs.proxyuser.proxy.users": "bob",
     }
     servers = [HttpFs(single, name, properties) for name in ("first", "second")]
     try:
@@ -188,6 +189,26 @@ async def test_httpfs_servers_that_restart_have_forgotten_their_tokens(
     assert [len(used("".join(lines))) for lines in requests.lines()] == [2, 2]
 
 
+async def test_an_httpfs_that_gives_no_token_is_left_out(
+    single: Hdfs, httpfs: list[HttpFs], realms: tuple[Kdc, Kdc], root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await asyncio.to_thread(plant, single, root, 8, 3_000)
+    monkeypatch.setenv("KRB5_CONFIG", str(realms[1].configuration))
+    who = Cluster(servers=tuple(each.url for each in httpfs), keytab=str(realms[1].keytab("alice")))
+    httpfs[0].kill()
+    try:
+        async with aclosing(open_source(f"{httpfs[0].url}{root}", Settings(cluster=who))) as source:
+            failed = 0
+            for path in files:
+                try:
+                    await contents(source, path)
+                except Unreachable:
+                    failed += 1
+            assert failed == 1, "it rests then, and the other one is asked"
+    finally:
+        await asyncio.to_thread(httpfs[0].start)
+
+
 async def contents(source: Source, path: str) -> bytes:
     buffer = bytearray(3_000)
     with closing(await source.open(path, ByteRange(0, len(buffer)))) as reader:
@@ -201,9 +222,12 @@ def test_a_proxy_user_at_httpfs(
     with single.client() as client:
         client.put("/home/bob/his", b"bob's")
         client.set_owner("/home/bob/his", "bob", "users")
-    table = endpoint("b", [each.url for each in httpfs], realms[1], "proxy", doas="bob")
-    ended = program.copy("b:/home/bob", f"s3://{bucket}", *configured(program, table))
-    assert ended.code == 0, ended.err
+    urls = [each.url for each in httpfs]
+    for doas, code in (("alice", 3), ("bob", 0)):
+        config = configured(program, endpoint("b", urls, realms[1], "proxy", doas=doas))
+        ended = program.copy("b:/home/bob", f"s3://{bucket}", *config)
+        print(ended.err)
+        assert ended.code == code, ended.err
     assert set(versitygw.read_back(bucket)) == {"his"}
 
 

@@ -342,7 +342,10 @@ class WebHdfsClient:
         return await self._itself(server, op)
 
     async def _itself(self, gateway: Server, op: str) -> Redirect:
-        who = await self._who(gateway)
+        try:
+            who = await self._who(gateway)
+        except Unreachable as error:
+            raise self.suspect(gateway.origin, error) from None
         return Redirect(gateway.origin, f"op={op}{who}", gateway.prefix, who)
 
     async def _credentials(self, origin: Origin) -> Headers:
