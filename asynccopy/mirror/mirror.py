@@ -126,6 +126,7 @@ class Mirror:
         self._claims = Claims(journal, self._look.order, self._held, self._settled, apart=apart)
         self._attributes = False
         self._listed = False
+        self._exhausted = False  # listed, and claimed to the last row
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
 
@@ -265,9 +266,14 @@ class Mirror:
         return replace(status, attributes=directory.attributes)
 
     async def _fetch(self) -> bool:
-        """Bring in more rows, waiting for the listing if it must; False when there will be none."""
+        """Bring in more rows, waiting for the listing if it must; False when there will be none.
+
+        Every one of hundreds of idle workers asks: only the first of them asks the journal.
+        """
         async with self._claiming:
             while not self._claimed and not self._stop.is_set():
+                if self._exhausted:
+                    return False
                 listed = self._listed  # read before the rows: a page recorded in between must not be missed
                 self._found.clear()
                 self._settled.clear()
@@ -277,6 +283,7 @@ class Mirror:
                 self._claimed.extend(rows)
                 if not rows:
                     if listed:
+                        self._exhausted = True
                         return False
                     await self._found.wait()
             return not self._stop.is_set()
