@@ -40,7 +40,7 @@ class NameNodes:
     server in common are on one nameservice. ``ask``: who knows who they are, where another process does.
     """
 
-    def __init__(self, ask: Callable[[Place, str, str], Awaitable[str]] | None = None) -> None:
+    def __init__(self, ask: Callable[[Place, str, Origin | None, bool], Awaitable[str]] | None = None) -> None:
         self._allowances: dict[Origin, Allowance] = {}
         self._identities: dict[object, Shared] = {}
         self._ask = ask
@@ -70,13 +70,14 @@ class NameNodes:
             self._identities[key] = Shared(auth)
         return self._identities[key]
 
-    async def lend(self, place: Place, refused: str, host: str) -> str:
-        """What another process is to say of who we are there, in each request to that NameNode; ``refused``: what it
-        said, and was refused. Given a host, a ticket for that alone. Raises CredentialsRefused, Unreachable.
+    async def lend(self, place: Place, refused: str = "", at: Origin | None = None, ticket: bool = False) -> str:
+        """What another process is to say of who we are there, in each request to that NameNode, or to the gateway
+        ``at``; ``refused``: what it said, and was refused. Or a ``ticket`` for the server ``at``. Raises
+        CredentialsRefused, Unreachable.
         """
         base, _ = _namenode(place.url, _scheme(place.url), place.settings.cluster)
         shared = self.identity(base, place.settings, _nameservice(base, place.settings))
-        return await (shared.ticket(host) if host else shared.lend(refused))
+        return await (shared.ticket(at) if ticket and at is not None else shared.lend(refused, at))
 
 
 class Stores:

@@ -69,7 +69,7 @@ class FoundOut:
         self._auth: Auth | None = None
         self._negotiated = False
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         if self._auth is None:
             token = None if self._file is None else await self._file.find()
             if self._auth is None:  # else somebody has found out meanwhile
@@ -78,7 +78,7 @@ class FoundOut:
                 else:
                     self._auth = self._simple()
         try:
-            return await self._auth.query()
+            return await self._auth.query(at)
         except CredentialsRefused as error:
             if self._file is None or not self._negotiated:
                 raise
@@ -98,8 +98,8 @@ class FoundOut:
             return True  # asked before another one found out
         return self._auth is not None and self._auth.refused(who, response)
 
-    async def ticket(self, host: str) -> str:
-        return "" if self._auth is None else await self._auth.ticket(host)
+    async def ticket(self, server: Origin) -> str:
+        return "" if self._auth is None else await self._auth.ticket(server)
 
     async def aclose(self) -> None:
         if self._auth is not None:
@@ -231,9 +231,11 @@ def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
 def _kerberos(
     cluster: Cluster, nameservice: Nameservice, environ: Mapping[str, str], tls: ssl.SSLContext | None
 ) -> Auth:
-    from asynccopy.storage.webhdfs.delegation import Delegated, SpnegoIssuer  # late: few clusters need it
+    # Late: few clusters need it.
+    from asynccopy.storage.webhdfs.delegation import Delegated, EachDelegated, SpnegoIssuer
     from asynccopy.storage.webhdfs.kerberos import Identity
 
     keytab = _placed(cluster.keytab, environ)
     ours = Identity(cluster.principal, keytab=keytab, ccache=cluster.ccache, mutual=cluster.mutual)
-    return Delegated(SpnegoIssuer(nameservice, ours, cluster.doas, tls))
+    issuer = SpnegoIssuer(nameservice, ours, cluster.doas, tls)
+    return Delegated(issuer) if len(nameservice.servers) == 1 else EachDelegated(issuer)

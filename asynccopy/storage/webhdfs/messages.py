@@ -325,7 +325,7 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return ServerTrouble(text)
     if "not allowed to impersonate" in remote.message:
         return CredentialsRefused(
-            text, hint="the NameNode must allow it: hadoop.proxyuser.USER.hosts, and .users or .groups"
+            text, hint="the server must allow it: hadoop.proxyuser.USER.hosts (HttpFS: httpfs.), and .users or .groups"
         )
     if name in _CREDENTIALS:
         return CredentialsRefused(text)

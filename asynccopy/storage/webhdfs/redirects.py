@@ -37,11 +37,15 @@ _NAT64: Final = ip_network("64:ff9b::/96")
 
 
 class Redirect(Struct, frozen=True):
-    """Where the NameNode sends us. The path is not taken from it, but what precedes the HDFS path: see ``redirect``."""
+    """Where the NameNode sends us. The path is not taken from it, but what precedes the HDFS path: see ``redirect``.
+
+    ``who``: who we are there, "" for who asked the NameNode.
+    """
 
     origin: Origin
     query: str
     prefix: str = PREFIX
+    who: str = ""
 
 
 class _LiveNodes(Struct, rename={"nodes": "LiveNodes"}):
