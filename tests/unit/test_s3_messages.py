@@ -19,6 +19,7 @@ from asynccopy.errors import (
     ServerTrouble,
     SideError,
     Throttled,
+    Unavailable,
     UploadGone,
     WrongServer,
 )
@@ -181,7 +182,8 @@ def test_a_key_in_a_message_stays_on_its_line() -> None:
 
 REFUSALS = [
     (503, "SlowDown", Throttled),
-    (503, "", Throttled),
+    (503, "", Unavailable),
+    (503, "ServiceUnavailable", Unavailable),
     (429, "", Throttled),
     (400, "Throttling", Throttled),
     (500, "InternalError", ServerTrouble),
@@ -233,10 +235,10 @@ def test_what_a_refusal_means(status: int, code: str, expected: type[AsyncCopyEr
 
 
 def test_a_wish_to_wait_is_kept() -> None:
-    error = refusal(503, {"retry-after": "7"}, b"", "s")
+    error = refusal(503, {"retry-after": "7"}, _error("SlowDown"), "s")
     assert isinstance(error, Throttled)
     assert error.delay == 7.0
-    dated = refusal(503, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"", "s")
+    dated = refusal(429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"", "s")
     assert isinstance(dated, Throttled)
     assert dated.delay is None
 
