@@ -41,7 +41,7 @@ from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
-from asynccopy.transfer.uploads import abort
+from asynccopy.transfer.uploads import abort, intent, is_known
 
 COPIED_AT_ONCE = GIB
 """Bytes that every store copies in one request; a larger object may take a multipart upload."""
@@ -336,8 +336,11 @@ class Mirror:
             if meta is None or meta.etag != twin.evidence.etag:
                 return False
         else:
-            if upload is None and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
-                await self._journal.begin_upload(row.id, OpenUpload("", 0, row.status.version))
+            known = upload is not None and is_known(upload.upload_id)
+            if not known and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
+                if upload is not None:
+                    await abort(self._destination, new, upload.upload_id)
+                await self._journal.begin_upload(row.id, OpenUpload(intent(copying=True), 0, row.status.version))
             meta = await self._destination.copy(old, new, row.status.length, twin.evidence.etag)
         evidence = carried_over(twin.evidence, row.status.length, meta)
         if evidence is None:

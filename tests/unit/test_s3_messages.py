@@ -100,11 +100,13 @@ def test_a_listing_that_is_none_is_a_wrong_server(body: bytes) -> None:
 
 
 def test_unfinished_uploads_page_by_key() -> None:
-    entry = "<Upload><Key>k%20{n}</Key><UploadId>u{n}</UploadId></Upload>"
+    entry = (
+        "<Upload><Key>k%20{n}</Key><UploadId>u{n}</UploadId><Initiated>1970-01-01T00:00:0{n}.5Z</Initiated></Upload>"
+    )
     listed = "<EncodingType>url</EncodingType>" + entry.format(n=1) + entry.format(n=2)
     body = "<ListMultipartUploadsResult>{}{}</ListMultipartUploadsResult>"
     more = "<IsTruncated>true</IsTruncated><NextKeyMarker>k%202</NextKeyMarker>"
-    uploads = [("k 1", "u1"), ("k 2", "u2")]
+    uploads = [("k 1", "u1", 1500), ("k 2", "u2", 2500)]
     assert documents.read_uploads(body.format(listed, "").encode(), "s") == (uploads, None)
     assert documents.read_uploads(body.format(listed, more).encode(), "s") == (uploads, "k 2")
 
