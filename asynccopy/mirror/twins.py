@@ -10,7 +10,7 @@ from asynccopy.journal.rows import GoneFile
 from asynccopy.mirror.renames import carried_over
 from asynccopy.model import GIB, OpenUpload
 from asynccopy.storage.interface import Destination
-from asynccopy.transfer.uploads import abort
+from asynccopy.transfer.uploads import abort, intent, is_known
 
 COPIED_AT_ONCE: Final = GIB
 """Bytes that every store copies in one request; a larger object may take a multipart upload."""
@@ -33,8 +33,11 @@ async def rename(row: PendingFile, twin: GoneFile, journal: Journal, destination
         if meta is None or meta.etag != twin.evidence.etag:
             return False
     else:
-        if upload is None and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
-            await journal.begin_upload(row.id, OpenUpload("", 0, row.status.version))
+        known = upload is not None and is_known(upload.upload_id)
+        if not known and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
+            if upload is not None:
+                await abort(destination, new, upload.upload_id)
+            await journal.begin_upload(row.id, OpenUpload(intent(copying=True), 0, row.status.version))
         meta = await destination.copy(old, new, row.status.length, twin.evidence.etag)
     evidence = carried_over(twin.evidence, row.status.length, meta)
     if evidence is None:

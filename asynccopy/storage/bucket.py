@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from contextlib import suppress
+from time import time_ns
 from typing import Final
 
 from msgspec.structs import replace
@@ -23,11 +25,18 @@ from asynccopy.errors import (
     UsageError,
     WrongServer,
 )
-from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
+from asynccopy.model import ByteRange, FileStatus, FoundUpload, ObjectMeta, ObjectPage
 from asynccopy.storage.client import BucketClient, SendAgain
 from asynccopy.storage.copies import Copies
 from asynccopy.storage.dialect import Dialect
-from asynccopy.storage.documents import Completion, check_key, read_page, read_uploads
+from asynccopy.storage.documents import (
+    Completion,
+    check_key,
+    http_milliseconds,
+    read_any_part,
+    read_page,
+    read_uploads,
+)
 from asynccopy.storage.http import Headers, NoBytes, Response
 from asynccopy.storage.in_store import InStore
 from asynccopy.storage.interface import Capabilities, Original, Reader, UploadLimits
@@ -255,9 +264,24 @@ class Bucket(ABC):
         await self._requests.abort(key, upload_id)
 
     async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
+        return [(key, upload_id) for key, upload_id, _ in await self._begun(prefix)]
+
+    async def uploads_of(self, key: str) -> list[FoundUpload]:
+        found: list[FoundUpload] = []
+        for named, upload_id, begun in await self._begun(key):
+            if named == key:
+                with suppress(NotFound, UploadGone):  # gone meanwhile
+                    query = [("max-parts", "1"), ("uploadId", upload_id)]
+                    response = await self._requests.request("GET", key, query)
+                    empty = not read_any_part(response.body, self._requests.subject(key))
+                    found.append(FoundUpload(upload_id, begun, empty))
+        return found
+
+    async def _begun(self, prefix: str) -> list[tuple[str, str, int]]:
+        """Key, upload id, and ms by our clock when it began, 0 where the store does not tell."""
         # Pages follow the key marker alone, for versitygw refuses its own upload id marker. Of a key with more
         # unfinished uploads than one page holds, the rest shows once the first are gone.
-        found: list[tuple[str, str]] = []
+        found: list[tuple[str, str, int]] = []
         marker: str | None = ""
         while marker is not None:
             query = [
@@ -270,7 +294,10 @@ class Bucket(ABC):
                 query.append(("key-marker", marker))
             response = await self._requests.request("GET", None, query)
             page, following = read_uploads(response.body, self._requests.subject(prefix), self._dialect.decode)
-            found += page
+            # The answer carries the time of the clock that the uploads were begun by.
+            theirs, ours = http_milliseconds(response.headers.get("date")), time_ns() // 1_000_000
+            ahead = theirs - ours if theirs else 0
+            found += [(key, upload_id, begun and begun - ahead) for key, upload_id, begun in page]
             if following == marker:
                 raise WrongServer(f"{self._requests.subject(prefix)}: the list of uploads does not advance")
             marker = following
