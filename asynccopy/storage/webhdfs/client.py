@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic
 from typing import Final, TypeVar
 
 from asynccopy.errors import (
@@ -40,6 +39,7 @@ from asynccopy.storage.webhdfs.messages import (
 )
 from asynccopy.storage.webhdfs.nameservice import Nameservice, Server, active
 from asynccopy.storage.webhdfs.politeness import overloaded
+from asynccopy.storage.webhdfs.reader import DataNodeReader
 from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, live_datanodes, redirect, refused
 
 LISTING: Final = 1 << 30
@@ -148,7 +148,7 @@ class WebHdfsClient:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
             self._datanodes.opened(path, target)
-            return _DataNodeReader(self, target.origin, answer, range.length, self._pace)
+            return DataNodeReader(self.suspect, target.origin, answer, range.length, self._pace)
         if answer.status != 200:
             raise self._refusal(target, who, answer, asked)
         length = answer.headers.get("content-length", "")
@@ -435,38 +435,3 @@ def _noredirect(server: Server) -> str:
 def _served(answer: Response) -> bool:
     """Whether it is already what was asked for: the bytes (of another length than the range's), or the checksum."""
     return answer.status == 200 and (media_type(answer.headers) == BYTES or b'"FileChecksum"' in answer.body)
-
-
-class _DataNodeReader:
-    """A range coming from a DataNode; a failure puts it under suspicion. How long it took goes to ``pace``."""
-
-    __slots__ = ("_client", "_datanode", "_left", "_length", "_pace", "_reader", "_since")
-
-    def __init__(self, client: WebHdfsClient, datanode: Origin, reader: Reader, length: int, pace: Pace) -> None:
-        self._client = client
-        self._datanode = datanode
-        self._reader = reader
-        self._length = self._left = length
-        self._pace: Pace | None = pace
-        self._since = monotonic()
-
-    async def readinto(self, buffer: memoryview) -> int:
-        try:
-            count = await self._reader.readinto(buffer)
-        except Transient as error:
-            self._left -= error.received
-            raise self._client.suspect(self._datanode, error) from None
-        self._left -= count
-        if not self._left:
-            self._ended()
-        return count
-
-    def close(self) -> None:
-        self._ended()
-        self._reader.close()
-
-    def _ended(self) -> None:
-        """Once: what whoever reads does between the last byte and the end is no concern of the DataNode's."""
-        if self._pace is not None:
-            self._pace.took(self._length - self._left, monotonic() - self._since)
-            self._pace = None
