@@ -135,6 +135,12 @@ class ServerTrouble(Transient):
     """A 5xx, a dead DataNode, a NameNode that asks to try again: the server's trouble, not the request's."""
 
 
+class Unavailable(ServerTrouble):
+    """A 503 that does not say why: a store that throttles may be too short of words (a HEAD has none), or a proxy tells
+    that the store is down.
+    """
+
+
 class ChecksumMismatch(Transient):
     """Bytes differ from what one side says they are. Read again from the source; never overridden."""
 

@@ -194,6 +194,16 @@ class OpenUpload(Struct, frozen=True):
     parts: tuple[PartReceipt, ...] = ()
 
 
+class FoundUpload(Struct, frozen=True):
+    """An unfinished multipart upload that a store has. ``begun``: ms by our clock, 0 where the store does not tell;
+    ``empty``: no part of it has come.
+    """
+
+    upload_id: str
+    begun: int
+    empty: bool
+
+
 class FileState(IntEnum):
     """A file's state in the journal. A claim is not a state: what memory holds may be lost at any time."""
 

@@ -17,7 +17,7 @@ from asynccopy.errors import AsyncCopyError, Throttled
 from asynccopy.executors.recipe import Recipe
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.registry import Place
+from asynccopy.storage.settings import Place
 from asynccopy.transfer.copy import Copied
 
 MAX_FRAME: Final = 64 << 20

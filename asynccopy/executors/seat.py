@@ -34,7 +34,7 @@ from asynccopy.executors.recipe import Watch
 from asynccopy.executors.steering import START
 from asynccopy.logs import log
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.registry import Place
+from asynccopy.storage.settings import Place
 from asynccopy.transfer.copy import Copied
 from asynccopy.transfer.parts import SMALL
 

@@ -47,8 +47,9 @@ from asynccopy.executors.steering import steer
 from asynccopy.model import OpenUpload, PartReceipt
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.pool import Origin
-from asynccopy.storage.registry import NameNodes, Place, Stores, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Stores, open_destination, open_source
 from asynccopy.storage.retrying import RetryingDestination
+from asynccopy.storage.settings import Place
 from asynccopy.transfer.copy import Copied, Copier
 
 BEAT: Final = 0.25

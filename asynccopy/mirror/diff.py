@@ -21,6 +21,10 @@ from asynccopy.storage.interface import Snapshots, Source
 
 WORKERS: Final = 16
 BATCH: Final = 1000
+SEVERAL: Final = 4
+"""Names that are to be looked up in one directory from which on a page of its listing is read for them: that costs the
+NameNode as much as a few of them do.
+"""
 MOST_NAMES: Final = 64
 """Renames in a ring (a to b/a, b to a/b) could make a name longer for ever."""
 REMOVED: Final = "snapshot.removed"
@@ -69,6 +73,7 @@ class Diff:
         self._listing = listing
         self._renames: dict[str, str] = {}  # old name -> new one
         self._places: deque[tuple[str, bool]] = deque()  # where to look, and whether a directory is to be listed
+        self._crowded: deque[tuple[str, dict[str, bool]]] = deque()  # the same, of several in one directory
         self._met: list[FileStatus] = []
         self._new: list[str] = []
         self.complete = True
@@ -98,47 +103,83 @@ class Diff:
             await self._journal.remember(REMOVED, note)
 
     async def _look(self, changes: Sequence[Change]) -> None:
+        places: dict[str, bool] = {}
         for change in changes:
-            match change.kind:
-                case "create":
-                    self._places.extend((path, True) for path in names(change.path, self._renames))
-                case "rename":
-                    self._places.extend((path, True) for path in names(change.target, self._renames))
-                case "modify":
-                    self._places.extend((path, False) for path in names(change.path, self._renames))
-                case "delete":
-                    pass
-        while self._places and not self._stop.is_set():
+            if change.kind != "delete":
+                listed = change.kind != "modify"
+                for path in names(change.target if change.kind == "rename" else change.path, self._renames):
+                    places[path] = places.get(path, False) or listed
+        self._sort(places)
+        while (self._crowded or self._places) and not self._stop.is_set():
             try:
                 async with asyncio.TaskGroup() as group:
-                    for number in range(min(WORKERS, len(self._places))):
-                        group.create_task(self._work(BATCH // WORKERS), name=f"diff worker {number}")
+                    for number in range(min(WORKERS, len(self._crowded) + len(self._places))):
+                        group.create_task(self._work(), name=f"diff worker {number}")
             except BaseExceptionGroup as failures:
                 raise root_cause(failures) from None
             await self._record()
 
-    async def _work(self, most: int) -> None:
-        for _ in range(most):
-            if not self._places or self._stop.is_set():
+    def _sort(self, places: Mapping[str, bool]) -> None:
+        together: dict[str, dict[str, bool]] = {}
+        for path, listed in places.items():
+            together.setdefault(path.rpartition("/")[0], {})[path] = listed
+        for directory, found in together.items():
+            if len(found) < SEVERAL:
+                self._places.extend(found.items())
+            else:
+                self._crowded.append((directory, found))
+
+    async def _work(self) -> None:
+        while len(self._met) + len(self._new) < BATCH and not self._stop.is_set():
+            if self._crowded:
+                await self._find(*self._crowded.popleft())
+            elif self._places:
+                await self._ask(*self._places.popleft())
+            else:
                 return
-            path, listed = self._places.popleft()
+
+    async def _find(self, directory: str, wanted: dict[str, bool]) -> None:
+        """Read the listing of a directory for as long as its pages have several of the names. The others are asked for
+        one by one: that a name is not there is never concluded from a listing's order.
+        """
+        after = min(wanted).rpartition("/")[2][:-1]  # a name between it and the first one is rare
+        hits = SEVERAL
+        while hits >= SEVERAL <= len(wanted) and not self._stop.is_set():
             try:
-                status = await self._source.status(path)
-            except NotFound:
-                continue  # a name that the diff might have meant, and did not
+                page = await self._source.list(directory, after)
             except AsyncCopyError as error:
                 if error.fatal:
                     raise
-                self.complete = False
-                self._progress.failed(path, 0, error)
-                # It must not be lost with this diff: the directory stays to be listed until that succeeds.
-                self._new.append(path.rpartition("/")[0])
-                continue
-            if not status.is_directory:
-                self._met.append(status)
-            elif path and (listed or await self._journal.is_childless(path)):
-                # Also one that has lost its last child: its marker is to be made.
-                self._new.append(path)
+                break  # each of them will tell what is wrong
+            found = [status for status in page.entries if status.path in wanted]
+            for status in found:
+                await self._meet(status, listed=wanted.pop(status.path))
+            if page.after is None:
+                break
+            hits, after = len(found), page.after
+        self._places.extend(wanted.items())
+
+    async def _ask(self, path: str, listed: bool) -> None:
+        try:
+            status = await self._source.status(path)
+        except NotFound:
+            return  # a name that the diff might have meant, and did not
+        except AsyncCopyError as error:
+            if error.fatal:
+                raise
+            self.complete = False
+            self._progress.failed(path, 0, error)
+            # It must not be lost with this diff: the directory stays to be listed until that succeeds.
+            self._new.append(path.rpartition("/")[0])
+            return
+        await self._meet(status, listed=listed)
+
+    async def _meet(self, status: FileStatus, *, listed: bool) -> None:
+        if not status.is_directory:
+            self._met.append(status)
+        elif status.path and (listed or await self._journal.is_childless(status.path)):
+            # Also one that has lost its last child: its marker is to be made.
+            self._new.append(status.path)
 
     async def _record(self) -> None:
         met, self._met = self._met, []

@@ -33,9 +33,10 @@ from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.preflight import look_back, patiently
 from asynccopy.mirror.progress import Progress
-from asynccopy.mirror.renames import PROVEN, carried_over
+from asynccopy.mirror.renames import PROVEN
 from asynccopy.mirror.selection import Selection
-from asynccopy.model import GIB, FileStatus, OpenUpload
+from asynccopy.mirror.twins import rename, twins_of
+from asynccopy.model import FileStatus
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination
@@ -43,8 +44,6 @@ from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
 from asynccopy.transfer.uploads import abort
 
-COPIED_AT_ONCE = GIB
-"""Bytes that every store copies in one request; a larger object may take a multipart upload."""
 CHANGES = 5
 """How often a file may turn out changed in one run before it is left, by name, for the next."""
 
@@ -279,7 +278,7 @@ class Mirror:
                 self._settled.clear()
                 rows = await self._claims.next()
                 self._held.update(row.id for row in rows)
-                await self._find_twins(rows)
+                self._twins.update(await twins_of(rows, self._journal))
                 self._claimed.extend(rows)
                 if not rows:
                     if listed:
@@ -311,20 +310,17 @@ class Mirror:
 
     # --- files that are not read --------------------------------------------------------------------------------------
 
-    async def _find_twins(self, rows: list[PendingFile]) -> None:
-        """Which of them are only renamed: the source had them under another name, and their objects are there."""
-        if not rows or not (await self._journal.gone_count())[0]:
-            return
-        twins = await self._journal.gone_twins([row.status.version for row in rows])
-        self._twins.update((row.id, twins[row.status.version]) for row in rows if row.status.version in twins)
-
     async def _needs_no_copy(self, row: PendingFile) -> bool:
         """Whether a file is settled without being read: renamed, or left because somebody still writes it."""
         try:
             twin = self._twins.pop(row.id, None)
-            if twin is None or not await self._rename(row, twin):
-                if not await self._is_open(row.status):
-                    return False
+            if twin is not None and await rename(row, twin, self._journal, self._destination):
+                self._progress.renamed_files += 1
+                if self._tell_file is not None:
+                    self._tell_file(row.status.path, row.status.length, None)
+            elif not await self._is_open(row.status):
+                return False
+            else:
                 error = StillOpen(f"{row.status.path}: still being written")
                 await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
         except AsyncCopyError as error:
@@ -332,30 +328,6 @@ class Mirror:
                 raise
             return False  # the copy will tell what is wrong
         self._over(row.id)
-        return True
-
-    async def _rename(self, row: PendingFile, twin: GoneFile) -> bool:
-        """Copy the object inside the store; False where that does not prove what reading the file would."""
-        old, new = (self._destination.prefix + path for path in (twin.path, row.status.path))
-        upload = await self._journal.upload(row.id)
-        if old == new:  # it went, and came back
-            meta = await self._destination.head(new)
-            if meta is None or meta.etag != twin.evidence.etag:
-                return False
-        else:
-            if upload is None and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
-                await self._journal.begin_upload(row.id, OpenUpload("", 0, row.status.version))
-            meta = await self._destination.copy(old, new, row.status.length, twin.evidence.etag)
-        evidence = carried_over(twin.evidence, row.status.length, meta)
-        if evidence is None:
-            return False
-        if upload is not None:  # begun when nobody knew yet where the file had come from
-            await abort(self._destination, new, upload.upload_id)
-            await self._journal.drop_upload(row.id)
-        await self._journal.done(row.id, row.status.version, evidence)
-        self._progress.renamed_files += 1
-        if self._tell_file is not None:
-            self._tell_file(row.status.path, row.status.length, None)
         return True
 
     async def _is_open(self, status: FileStatus) -> bool:

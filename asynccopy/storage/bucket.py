@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from contextlib import suppress
+from time import time_ns
 from typing import Final
 
 from msgspec.structs import replace
@@ -11,7 +13,6 @@ from msgspec.structs import replace
 from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import (
     AlreadyThere,
-    AsyncCopyError,
     CredentialsRefused,
     NotFound,
     NotThere,
@@ -24,10 +25,18 @@ from asynccopy.errors import (
     UsageError,
     WrongServer,
 )
-from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage
+from asynccopy.model import ByteRange, FileStatus, FoundUpload, ObjectMeta, ObjectPage
+from asynccopy.storage.client import BucketClient, SendAgain
 from asynccopy.storage.copies import Copies
-from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
-from asynccopy.storage.documents import Completion, check_key, read_page, read_upload_id, read_uploads
+from asynccopy.storage.dialect import Dialect
+from asynccopy.storage.documents import (
+    Completion,
+    check_key,
+    http_milliseconds,
+    read_any_part,
+    read_page,
+    read_uploads,
+)
 from asynccopy.storage.http import Headers, NoBytes, Response
 from asynccopy.storage.in_store import InStore
 from asynccopy.storage.interface import Capabilities, Original, Reader, UploadLimits
@@ -36,8 +45,6 @@ from asynccopy.storage.overwriting import overwrites
 
 PROBE_KEY: Final = ".asynccopy-probe"
 PROBE: Final = b"asynccopy asks what this store can do"
-COMPLETE_PATIENCE: Final = 300.0
-"""Seconds. A store may copy every part before it answers."""
 
 
 def split_url(url: str, scheme: str, limits: UploadLimits, credentials: str) -> tuple[str, str]:
@@ -64,13 +71,12 @@ class Bucket(ABC):
 
     def __init__(
         self,
-        client: Requests,
+        client: BucketClient,
         dialect: Dialect,
         prefix: str,
         limits: UploadLimits,
         objects: ObjectOptions,
         capabilities: Capabilities | None,
-        store: str,
     ) -> None:
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
@@ -81,7 +87,6 @@ class Bucket(ABC):
         self._capabilities = capabilities
         self._probing = asyncio.Lock()
         self._copies = Copies(client, dialect)
-        self._store = store
         self.publishing = self._objects.condition
 
     # --- what the store can do -----------------------------------------------------------------------------------
@@ -144,7 +149,7 @@ class Bucket(ABC):
             return
         for key, upload_id in left:
             if key == probed:
-                await abort(self._requests, key, upload_id)
+                await self._requests.abort(key, upload_id)
 
     # --- objects -------------------------------------------------------------------------------------------------
 
@@ -229,7 +234,7 @@ class Bucket(ABC):
 
     @property
     def copies(self) -> InStore:
-        return InStore(self, self._copies, self._store)
+        return InStore(self, self._copies, self._requests.store)
 
     @property
     def most_copied(self) -> int:
@@ -253,16 +258,30 @@ class Bucket(ABC):
     async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.check_key(key)
         headers = [*await self._declared(), *self._objects.kept, *self._objects.described(status)]
-        response = await self._requests.request("POST", key, [("uploads", "")], headers)
-        return read_upload_id(response.body, self._requests.subject(key))
+        return await self._requests.begin(key, headers)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        await abort(self._requests, key, upload_id)
+        await self._requests.abort(key, upload_id)
 
     async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
+        return [(key, upload_id) for key, upload_id, _ in await self._begun(prefix)]
+
+    async def uploads_of(self, key: str) -> list[FoundUpload]:
+        found: list[FoundUpload] = []
+        for named, upload_id, begun in await self._begun(key):
+            if named == key:
+                with suppress(NotFound, UploadGone):  # gone meanwhile
+                    query = [("max-parts", "1"), ("uploadId", upload_id)]
+                    response = await self._requests.request("GET", key, query)
+                    empty = not read_any_part(response.body, self._requests.subject(key))
+                    found.append(FoundUpload(upload_id, begun, empty))
+        return found
+
+    async def _begun(self, prefix: str) -> list[tuple[str, str, int]]:
+        """Key, upload id, and ms by our clock when it began, 0 where the store does not tell."""
         # Pages follow the key marker alone, for versitygw refuses its own upload id marker. Of a key with more
         # unfinished uploads than one page holds, the rest shows once the first are gone.
-        found: list[tuple[str, str]] = []
+        found: list[tuple[str, str, int]] = []
         marker: str | None = ""
         while marker is not None:
             query = [
@@ -275,7 +294,10 @@ class Bucket(ABC):
                 query.append(("key-marker", marker))
             response = await self._requests.request("GET", None, query)
             page, following = read_uploads(response.body, self._requests.subject(prefix), self._dialect.decode)
-            found += page
+            # The answer carries the time of the clock that the uploads were begun by.
+            theirs, ours = http_milliseconds(response.headers.get("date")), time_ns() // 1_000_000
+            ahead = theirs - ours if theirs else 0
+            found += [(key, upload_id, begun and begun - ahead) for key, upload_id, begun in page]
             if following == marker:
                 raise WrongServer(f"{self._requests.subject(prefix)}: the list of uploads does not advance")
             marker = following
@@ -287,7 +309,7 @@ class Bucket(ABC):
         try:
             await self._requests.request("GET", key, [("max-parts", "1"), ("uploadId", upload_id)])
         except NotFound as error:
-            raise gone(error) from error
+            raise UploadGone(error.message) from error
         except (Transient, SideError, PermissionDenied, Refused):
             return  # not known: the lost connection itself is the news
 
@@ -304,7 +326,7 @@ class Bucket(ABC):
         await self._requests.aclose()
 
 
-async def look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+async def look(client: BucketClient, dialect: Dialect, url: str, prefix: str) -> bool:
     """Prove in one try that a bucket can be listed, and tell whether it has keys that begin so.
 
     Sent again only where the refusal itself taught us better. Raises Unreachable, CredentialsRefused, WrongServer,
@@ -316,7 +338,7 @@ async def look(client: Requests, dialect: Dialect, url: str, prefix: str) -> boo
         return await _look(client, dialect, url, prefix)
 
 
-async def _look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+async def _look(client: BucketClient, dialect: Dialect, url: str, prefix: str) -> bool:
     """Read one entry of the listing. A HEAD of the bucket would not say why it is refused."""
     query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)]
     where = f"{url} at {client.origin}"
@@ -329,8 +351,3 @@ async def _look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bo
     except PermissionDenied as error:
         raise CredentialsRefused(f"{where}: {error}", hint=f"the access key needs {dialect.reading}") from error
     return bool(read_page(response.body, where).objects)
-
-
-def gone(error: AsyncCopyError) -> UploadGone:
-    """Once an upload is completed, some stores call its key missing rather than the upload."""
-    return UploadGone(error.message)

@@ -146,15 +146,25 @@ def read_level(
 
 def read_uploads(
     body: bytes, subject: str, decode: Callable[[str], str] = unquote_plus
-) -> tuple[list[tuple[str, str]], str | None]:
-    """One ListMultipartUploads answer: (key, upload id) of each, and the key marker of the next page."""
+) -> tuple[list[tuple[str, str, int]], str | None]:
+    """One ListMultipartUploads answer: (key, upload id, ms when it began by the store's clock, 0 where none is told) of
+    each, and the key marker of the next page.
+    """
     root = _answer(body, "ListMultipartUploadsResult", subject)
     encoding = decode if root.findtext("EncodingType") == "url" else None
-    uploads = [(_key(entry, encoding), entry.findtext("UploadId") or "") for entry in root.iterfind("Upload")]
+    uploads = [
+        (_key(entry, encoding), entry.findtext("UploadId") or "", _iso_milliseconds(entry.findtext("Initiated")))
+        for entry in root.iterfind("Upload")
+    ]
     if root.findtext("IsTruncated") != "true" or not uploads:
         return uploads, None
     marker = root.findtext("NextKeyMarker") or ""
     return uploads, (encoding(marker) if encoding else marker) or uploads[-1][0]
+
+
+def read_any_part(body: bytes, subject: str) -> bool:
+    """Whether a ListParts answer names a part."""
+    return _answer(body, "ListPartsResult", subject).find("Part") is not None
 
 
 def _key(entry: Element, decode: Callable[[str], str] | None) -> str:

@@ -21,6 +21,7 @@ from asynccopy.model import (
     FileChecksum,
     FileStatus,
     FileVersion,
+    FoundUpload,
     ListPage,
     ObjectMeta,
     ObjectPage,
@@ -294,6 +295,10 @@ class Destination(Protocol):
 
     async def list_uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
         """(key, upload id) of the unfinished uploads below a prefix."""
+        ...
+
+    async def uploads_of(self, key: str) -> Sequence[FoundUpload]:
+        """The unfinished uploads of this very key, whoever began them."""
         ...
 
     async def head(self, key: str) -> ObjectMeta | None:

@@ -13,7 +13,7 @@ from math import inf, isfinite
 from time import monotonic
 from typing import Final, ParamSpec, TypeVar
 
-from asynccopy.errors import Throttled
+from asynccopy.errors import Throttled, Unavailable
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.slowdown import Slowdown
 
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LATELY: Final = 30.0
-"""Seconds for which a refusal is worth telling people."""
+"""Seconds for which a refusal is worth telling people, and tells what a 503 without a word means."""
 
 
 class Pacing:
@@ -43,20 +43,31 @@ class Pacing:
     @property
     def warning(self) -> str:
         """That the store throttles, and what it allows now, in one line; "" where it has not lately."""
-        slowdown, (when, said) = self._slowdown, self._last
-        if slowdown is None or monotonic() - when > LATELY:
+        slowdown = self._slowdown
+        if slowdown is None or not self._lately:
             return ""
         limits = ((slowdown.rate.allowed, "requests/s"), (slowdown.places.allowed, "requests at once"))
         found = [f"{allowed:,.0f} {unit}" for allowed, unit in limits if isfinite(allowed)]
-        return f"{said}; the store throttles, allowed now: {' and '.join(found) or 'being found out'}"
+        return f"{self._last[1]}; the store throttles, allowed now: {' and '.join(found) or 'being found out'}"
+
+    @property
+    def _lately(self) -> bool:
+        return monotonic() - self._last[0] <= LATELY
 
     async def again(self, send: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Send when it is its turn, and again for as long as the store throttles it."""
+        """Send when it is its turn, and again for as long as the store throttles it.
+
+        A 503 that does not say why counts as throttling while the store throttles in words, and only then: alone it
+        may mean that the store is down, and that is not waited for without end.
+        """
         while True:
             try:
                 return await self.once(send, *args, **kwargs)
             except Throttled:
                 continue  # it is counted, and waits for its next turn
+            except Unavailable:
+                if not self._lately:
+                    raise
 
     async def once(self, send: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Send when it is its turn: for what cannot be sent a second time. Raises also Throttled."""
@@ -69,7 +80,13 @@ class Pacing:
             return await send(*args, **kwargs)
         except Throttled as error:
             taken = False
-            self._throttled(error, cuts)
+            self._last = (monotonic(), error.message)
+            self._refused(error.delay, cuts, crowded=error.crowded)
+            raise
+        except Unavailable:
+            if self._lately:
+                taken = False
+                self._refused(None, cuts, crowded=False)
             raise
         finally:
             self._taken -= 1
@@ -96,14 +113,13 @@ class Pacing:
                 self._hand_out()
             raise
 
-    def _throttled(self, error: Throttled, cuts: int) -> None:
+    def _refused(self, delay: float | None, cuts: int, *, crowded: bool) -> None:
         now = monotonic()
         self.refused += 1
-        self._last = (now, error.message)
         if self._slowdown is None:
             self._slowdown = Slowdown(now)
         if cuts >= self._slowdown.cuts:
-            self._slowdown.refused(now, self._taken, error.delay, crowded=error.crowded)
+            self._slowdown.refused(now, self._taken, delay, crowded=crowded)
 
     def _ended(self, slowdown: Slowdown, taken: bool) -> None:
         if taken:

@@ -10,6 +10,7 @@ from asynccopy.errors import (
     Refused,
     ServerTrouble,
     Throttled,
+    Unavailable,
     WrongServer,
 )
 from asynccopy.storage.documents import PreconditionFailed
@@ -19,9 +20,11 @@ def by_status(status: int, said: str, *, told: bool, delay: float | None, moved:
     """``said``: the message. ``told``: the answer has a body. ``delay``: seconds that it asks for. ``moved``: what to
     do about a redirect.
     """
-    # The answer to a HEAD has no body that could tell; a 503 in other words is of a server that is down.
-    if status == 429 or (status == 503 and not told):
+    if status == 429:
         return Throttled(said, delay=delay)
+    # The answer to a HEAD has no body that could tell; a 503 in other words is of a server that is down.
+    if status == 503 and not told:
+        return Unavailable(said)
     if status == 408 or (status >= 500 and status != 501) or status < 300:  # an error inside a success
         return ServerTrouble(said)
     if status < 400:

@@ -18,6 +18,7 @@ from asynccopy.model import (
     FileChecksum,
     FileStatus,
     FileVersion,
+    FoundUpload,
     ListPage,
     ObjectMeta,
     ObjectPage,
@@ -280,6 +281,9 @@ class RetryingDestination(_Retrying):
 
     async def list_uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
         return await self._again(lambda: self._destination.list_uploads(prefix))
+
+    async def uploads_of(self, key: str) -> Sequence[FoundUpload]:
+        return await self._again(lambda: self._destination.uploads_of(key))
 
     async def head(self, key: str) -> ObjectMeta | None:
         return await self._again(lambda: self._destination.head(key))

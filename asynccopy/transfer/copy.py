@@ -40,7 +40,7 @@ from asynccopy.storage.retrying import Noticed, Trouble
 from asynccopy.transfer.digests import Layout, PartDigests, joined_crc32c
 from asynccopy.transfer.in_store import InStore
 from asynccopy.transfer.parts import SMALL, cut, part_size
-from asynccopy.transfer.uploads import PartLog, Uploads
+from asynccopy.transfer.uploads import PartLog, Uploads, is_known
 from asynccopy.transfer.verify import Prover
 
 SPARE = 64 * 1024
@@ -215,12 +215,12 @@ class Copier:
     async def _open_upload(self, status: FileStatus, key: str, log: PartLog) -> OpenUpload:
         """The upload to go on with: the one begun for this very version, else a new one."""
         upload = await log.upload()
-        if upload is not None and upload.upload_id and upload.part_size and upload.version == status.version:
+        if upload is not None and is_known(upload.upload_id) and upload.part_size and upload.version == status.version:
             return upload
         await self._uploads.forget(key, upload, log)
         size = part_size(status.length, status.block_size, self._destination.limits, self._wanted_part_size)
-        intent = OpenUpload("", size, status.version)
-        return await self._uploads.begin(key, intent, log, lambda key: self._destination.create_upload(key, status))
+        wanted = OpenUpload("", size, status.version)
+        return await self._uploads.begin(key, wanted, log, lambda key: self._destination.create_upload(key, status))
 
     async def _send(
         self,

@@ -86,6 +86,7 @@ class InStore:
             if evidence is not None:
                 self._does = True
                 return evidence
+            await self._destination.delete(key)  # it may be wrong, and reading the file may fail
             self._tell(f"{key}: the store tells nothing of the copy that could be compared")
         except AlreadyThere:
             pass  # reading the file will tell whether it is these very bytes

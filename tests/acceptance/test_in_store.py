@@ -15,7 +15,7 @@ from asynccopy.model import MIB
 from asynccopy.simulators.faults import Fault, LostReply, OtherCrc64, Status
 from asynccopy.simulators.oss import OssSimulator
 from asynccopy.simulators.s3 import S3Simulator
-from asynccopy.simulators.store import joined_crc64
+from asynccopy.simulators.store import Body, Incoming, StoredObject, joined_crc64, take
 from tests.program import Ended, Program
 from tests.storage.test_object_sources import Simulator, destination_of, oss_environment, s3_environment
 from tests.suites import NASTY_NAMES
@@ -196,6 +196,45 @@ async def test_a_lost_reply_is_asked_for_again(store: InStore) -> None:
     store.simulator.faults.append(Fault(LostReply(), "CopyObject"))
     ended = await store.copy()
     assert (ended.code, ended.result["copied_in_store"]) == (0, 1), ended.err
+    store.assert_equal()
+
+
+def copy_wrongly(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every copy that the store makes has other bytes than its original."""
+    real = simulator._copied
+
+    async def damaged(stored: StoredObject, start: int, stop: int) -> Body:
+        return await real(StoredObject(stored.size, "", 0.0, 0, [await zeros(stored.size)]), start, stop)
+
+    async def zeros(size: int) -> Body:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield bytes(size)
+
+        return await take(Incoming(simulator._place, md5=False), pieces(), lambda body: None)
+
+    monkeypatch.setattr(simulator, "_copied", damaged)
+
+
+async def test_a_wrong_copy_is_removed_and_reported(store: InStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.fill({"file": b"1234"})
+    copy_wrongly(store.simulator, monkeypatch)
+    ended = await store.copy()
+    assert (ended.code, ended.failed) == (1, {"file": "ChecksumMismatch"}), ended.err
+    assert "it was removed" in ended.err
+    assert store.held("other", "to/") == {}
+
+
+@pytest.mark.parametrize("kind", ["weak s3"])
+async def test_a_copy_that_nothing_proves_does_not_stay(store: InStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another ETag may be that of an encrypted object or of other bytes: the file is read and written instead."""
+    await store.fill({"file": b"1234"})
+    copy_wrongly(store.simulator, monkeypatch)
+    store.simulator.faults.append(Fault(Status(403, b"<Error><Code>AccessDenied</Code></Error>"), "GetObject", times=1))
+    ended = await store.copy()
+    assert ended.failed == {"file": "PermissionDenied"}
+    assert store.held("other", "to/") == {}, "a copy that is not the file's stays where reading the file fails"
+    ended = await store.copy()
+    assert (ended.code, ended.result["copied_in_store"]) == (0, 0), ended.err
     store.assert_equal()
 
 

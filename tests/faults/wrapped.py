@@ -46,7 +46,7 @@ class Wrapped:
 
 _CALLS = frozenset(
     {"check", "status", "list", "open", "checksum", "block_lengths", "put", "create_upload", "upload_part"}
-    | {"complete_upload", "abort_upload", "list_uploads", "head", "delete"}
+    | {"complete_upload", "abort_upload", "list_uploads", "uploads_of", "head", "delete"}
 )
 
 

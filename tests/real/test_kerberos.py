@@ -215,6 +215,17 @@ def test_a_proxy_user_acts_for_others(secure: Secure, program: Program, bucket: 
     assert "hadoop.proxyuser" in ended.err
 
 
+def test_a_given_token_is_used_for_nobody_else(secure: Secure, program: Program, bucket: str) -> None:
+    """The server would not look at ``doas`` beside it, and give alice's files for bob's."""
+    file = program.folder / "token"
+    fetch_token(secure, file, program.folder)
+    for doas, code in (("alice", 0), ("bob", 2)):
+        config = endpoint(secure, program, token_file=str(file), doas=doas)
+        ended = program.copy("dc:/home/alice", f"s3://{bucket}/{doas}", *config)
+        assert ended.code == code, ended.err
+    assert "is that of alice, and `doas` says bob" in ended.err
+
+
 def test_two_endpoints_are_two_people(secure: Secure, program: Program) -> None:
     """From what only alice may read to where only bob may write, in one process."""
     with secure.client() as client:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asynccopy.errors import AsyncCopyError, Throttled
+from asynccopy.errors import AsyncCopyError, Throttled, Unavailable
 from asynccopy.journal import Journal
 from asynccopy.journal.rows import Listed
 from asynccopy.mirror.mirror import CopyOptions, Mirror, Pass
@@ -19,6 +19,7 @@ from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
 from asynccopy.model import MIB
 from asynccopy.retry import RetryPolicy
+from asynccopy.simulators.faults import Fault, Status
 from asynccopy.simulators.oss import OssSimulator
 from asynccopy.simulators.oss_request import OssRequest
 from asynccopy.simulators.s3 import S3Simulator
@@ -28,6 +29,7 @@ from asynccopy.storage.oss.credentials import CredentialChain as OssCredentials
 from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import Stores
+from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.storage.s3 import S3Destination, S3Settings
 from asynccopy.storage.s3.credentials import CredentialChain as S3Credentials
 
@@ -67,7 +69,14 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
     await journal.close()
 
 
-def job(source: MemorySource, destination: Any, journal: Journal, progress: Progress, order: Listed = "auto") -> Mirror:
+def job(
+    source: MemorySource,
+    destination: Any,
+    journal: Journal,
+    progress: Progress,
+    order: Listed = "auto",
+    policy: RetryPolicy = NEVER_AGAIN,
+) -> Mirror:
     return Mirror(
         source,
         destination,
@@ -76,7 +85,7 @@ def job(source: MemorySource, destination: Any, journal: Journal, progress: Prog
         options=CopyOptions(concurrency=16, part_size=5 * MIB),
         stop=asyncio.Event(),
         progress=progress,
-        policy=NEVER_AGAIN,
+        policy=policy,
         look=Pass(order=order),
     )
 
@@ -98,6 +107,40 @@ async def test_throttling_costs_no_file_an_attempt(store: str, journal: Journal)
     assert refused
     assert "the store throttles, allowed now: " in warning
     assert "requests/s" in warning or warning.endswith("being found out")  # as far as it had come
+
+
+@pytest.mark.parametrize("store", ["oss", "s3"])
+@pytest.mark.parametrize("body", [b"", b"<html><body>503 Service Unavailable</body></html>"])
+@pytest.mark.parametrize("op", ["PutObject", "UploadPart", "CompleteMultipartUpload"])
+async def test_a_503_that_does_not_say_why_is_not_waited_for_without_end(
+    store: str, body: bytes, op: str, journal: Journal
+) -> None:
+    tree = {"small": b"x", "large": bytes(11 * MIB)}
+    stores, progress = Stores(), Progress()
+    async with S3Simulator(["bucket"]) if store == "s3" else OssSimulator(["bucket"]) as simulator:
+        side = s3_destination(simulator, stores) if isinstance(simulator, S3Simulator) else None
+        async with aclosing(side or oss_destination(simulator, stores)) as destination, asyncio.timeout(20):
+            mirror = job(MemorySource(tree), destination, journal, progress, policy=RetryPolicy(0.01, 0.1, patience=1))
+            path = "/in/" if op == "PutObject" else "/in/large"  # not what tries the store out
+            simulator.faults.append(Fault(Status(503, body), op, path=path, times=None))
+            await mirror.copy()
+            assert stores.warning == ""
+    assert (progress.copied_files, progress.failed_files) == (1, 1)
+    assert progress.retries > 1
+
+
+@pytest.mark.parametrize("store", ["oss", "s3"])
+async def test_nor_is_one_to_a_head_which_cannot_say_why(store: str) -> None:
+    stores = Stores()
+    async with S3Simulator(["bucket"]) if store == "s3" else OssSimulator(["bucket"]) as simulator:
+        side = s3_destination(simulator, stores) if isinstance(simulator, S3Simulator) else None
+        async with aclosing(side or oss_destination(simulator, stores)) as destination, asyncio.timeout(20):
+            simulator.faults.append(Fault(Status(503), "HeadObject", times=None))
+            with pytest.raises(Unavailable):
+                await RetryingDestination(
+                    destination, RetryPolicy(0.01, 0.1, patience=1), lambda error, delay: None
+                ).head("in/a")
+            assert simulator.faults[0].hits > 5
 
 
 class Counting(OssSimulator):
@@ -135,6 +178,7 @@ class Server:
 
     def __init__(self) -> None:
         self.busy = 0
+        self.wordless = False
         self.asked = 0
 
     async def serve(self, crowded: bool = False) -> int:
@@ -142,6 +186,8 @@ class Server:
         await asyncio.sleep(0)
         if self.busy:
             self.busy -= 1
+            if self.wordless:
+                raise Unavailable("store: 503 without an error code")
             raise Throttled("store: 503 SlowDown", crowded=crowded)
         return self.asked
 
@@ -155,6 +201,26 @@ async def test_a_refused_request_is_sent_again_and_one_that_cannot_be_is_raised(
     server.busy = 1
     with pytest.raises(Throttled):
         await pacing.once(server.serve)
+
+
+async def test_a_503_without_a_word_is_throttling_only_while_the_store_throttles_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pacing, server = Pacing(ORIGIN), Server()
+    server.busy, server.wordless = 1, True
+    with pytest.raises(Unavailable):
+        await pacing.again(server.serve)
+    assert (pacing.refused, pacing.warning) == (0, "")
+    server.busy, server.wordless = 1, False
+    await pacing.again(server.serve)
+    server.busy, server.wordless = 2, True
+    assert await pacing.again(server.serve) == 6
+    assert pacing.refused == 3
+    monkeypatch.setattr("asynccopy.storage.pacing.LATELY", 0.0)  # the words were too long ago
+    server.busy = 1
+    with pytest.raises(Unavailable):
+        await pacing.again(server.serve)
+    assert pacing.refused == 3
 
 
 async def test_other_errors_come_out_and_give_their_place_back() -> None:

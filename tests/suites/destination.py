@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from time import time_ns
 
 import fastcrc.crc32
 import fastcrc.crc64
@@ -477,6 +478,20 @@ class DestinationSuite:
         await send(destination, *uploads[1], 1, 0, b"body")
         assert sorted(await destination.list_uploads(destination.prefix)) == sorted(uploads)
         assert sorted(await destination.list_uploads(destination.prefix + "a/")) == sorted(uploads[:2])
+
+    async def test_the_uploads_of_one_key(self, destination: Destination) -> None:
+        key = f"{destination.prefix}a/b"
+        assert list(await destination.uploads_of(key)) == []
+        before = time_ns() // 1_000_000
+        empty = await destination.create_upload(key)
+        await destination.create_upload(f"{key}c")
+        found = await destination.uploads_of(key)
+        assert [(each.upload_id, each.empty) for each in found] == [(empty, True)]
+        assert abs(found[0].begun - before) < 10_000
+        await send(destination, key, empty, 1, 0, b"1")
+        assert [each.empty for each in await destination.uploads_of(key)] == [False]
+        await destination.abort_upload(key, empty)
+        assert list(await destination.uploads_of(key)) == []
 
     # --- trouble in the middle
 

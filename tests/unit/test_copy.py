@@ -26,6 +26,7 @@ from asynccopy.model import FileStatus, OpenUpload
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import UploadLimits
 from asynccopy.storage.memory import MemoryDestination, MemorySource
+from asynccopy.transfer.uploads import intent
 from tests.faults.wrapped import MIB, Bench, MemoryLog
 
 SMALL = random.Random(1).randbytes(300_000)
@@ -364,7 +365,7 @@ async def test_an_intent_without_an_id_is_looked_up_and_aborted() -> None:
     orphan = await bench.inner_destination.create_upload("p/d/f")
     other = await bench.inner_destination.create_upload("p/d/f2")
     log = MemoryLog()
-    await log.begin_upload(OpenUpload("", MIB, (await bench.inner_source.status("d/f")).version))
+    await log.begin_upload(OpenUpload(intent(), MIB, (await bench.inner_source.status("d/f")).version))
     await bench.copy("d/f", log)
     assert orphan not in dict(await bench.inner_destination.list_uploads("")).values()
     assert await bench.inner_destination.list_uploads("") == [("p/d/f2", other)]

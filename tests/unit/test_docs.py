@@ -206,7 +206,7 @@ def test_every_decision_is_listed_and_has_its_headings() -> None:
     index = (folder / "README.md").read_text(encoding="utf-8")
     decisions = sorted(path for path in folder.glob("*.md") if path.name != "README.md")
     numbers = [int(path.name[:4]) for path in decisions]
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(set(numbers)) == len(numbers)  # branches take theirs ahead, so one may be missing for a while
     for path in decisions:
         text = path.read_text(encoding="utf-8")
         title = text.splitlines()[0].removeprefix(f"# {path.name[:4]} ")

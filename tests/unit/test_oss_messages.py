@@ -20,6 +20,7 @@ from asynccopy.errors import (
     ServerTrouble,
     SideError,
     Throttled,
+    Unavailable,
     UploadGone,
     WrongServer,
 )
@@ -71,7 +72,7 @@ def _error(code: str, message: str = "told so", extra: str = "") -> bytes:
         (429, "", Throttled),
         (501, "NotImplemented", Refused),
         (502, "", ServerTrouble),
-        (503, "", Throttled),
+        (503, "", Unavailable),
         (200, "", ServerTrouble),
     ],
 )

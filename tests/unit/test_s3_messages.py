@@ -19,6 +19,7 @@ from asynccopy.errors import (
     ServerTrouble,
     SideError,
     Throttled,
+    Unavailable,
     UploadGone,
     WrongServer,
 )
@@ -99,11 +100,13 @@ def test_a_listing_that_is_none_is_a_wrong_server(body: bytes) -> None:
 
 
 def test_unfinished_uploads_page_by_key() -> None:
-    entry = "<Upload><Key>k%20{n}</Key><UploadId>u{n}</UploadId></Upload>"
+    entry = (
+        "<Upload><Key>k%20{n}</Key><UploadId>u{n}</UploadId><Initiated>1970-01-01T00:00:0{n}.5Z</Initiated></Upload>"
+    )
     listed = "<EncodingType>url</EncodingType>" + entry.format(n=1) + entry.format(n=2)
     body = "<ListMultipartUploadsResult>{}{}</ListMultipartUploadsResult>"
     more = "<IsTruncated>true</IsTruncated><NextKeyMarker>k%202</NextKeyMarker>"
-    uploads = [("k 1", "u1"), ("k 2", "u2")]
+    uploads = [("k 1", "u1", 1500), ("k 2", "u2", 2500)]
     assert documents.read_uploads(body.format(listed, "").encode(), "s") == (uploads, None)
     assert documents.read_uploads(body.format(listed, more).encode(), "s") == (uploads, "k 2")
 
@@ -181,7 +184,8 @@ def test_a_key_in_a_message_stays_on_its_line() -> None:
 
 REFUSALS = [
     (503, "SlowDown", Throttled),
-    (503, "", Throttled),
+    (503, "", Unavailable),
+    (503, "ServiceUnavailable", Unavailable),
     (429, "", Throttled),
     (400, "Throttling", Throttled),
     (500, "InternalError", ServerTrouble),
@@ -233,10 +237,10 @@ def test_what_a_refusal_means(status: int, code: str, expected: type[AsyncCopyEr
 
 
 def test_a_wish_to_wait_is_kept() -> None:
-    error = refusal(503, {"retry-after": "7"}, b"", "s")
+    error = refusal(503, {"retry-after": "7"}, _error("SlowDown"), "s")
     assert isinstance(error, Throttled)
     assert error.delay == 7.0
-    dated = refusal(503, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"", "s")
+    dated = refusal(429, {"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, b"", "s")
     assert isinstance(dated, Throttled)
     assert dated.delay is None
 

@@ -19,7 +19,7 @@ from asynccopy.errors import (
     ShortRead,
     SideError,
 )
-from asynccopy.model import MIB, ByteRange, FileStatus, ObjectMeta, ObjectPage, PartReceipt, PartReply
+from asynccopy.model import MIB, ByteRange, FileStatus, FoundUpload, ObjectMeta, ObjectPage, PartReceipt, PartReply
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.local.paths import MAX_PATH, STAGING, key_path, path_of, url_of
 from asynccopy.storage.local.reader import LocalReader
@@ -175,6 +175,10 @@ class LocalDestination:
         with told(prefix, READING):
             found = await in_thread(self._uploads.list)
         return [(key, upload_id) for key, upload_id in found if key.startswith(prefix)]
+
+    async def uploads_of(self, key: str) -> Sequence[FoundUpload]:
+        with told(key, READING):
+            return await in_thread(self._uploads.of, key)
 
     async def head(self, key: str) -> ObjectMeta | None:
         with told(key, READING):

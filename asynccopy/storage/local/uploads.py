@@ -10,9 +10,10 @@ import re
 import shutil
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 
 from asynccopy.errors import Refused, UploadGone
-from asynccopy.model import PartReceipt
+from asynccopy.model import FoundUpload, PartReceipt
 from asynccopy.storage.local.staged import StagedFile, make_directories, sync_directory
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -48,6 +49,16 @@ class Uploads:
         if _ID.fullmatch(upload_id) and self._key(upload_id) == key:
             return os.path.join(self.directory, upload_id)
         raise UploadGone(f"{key!r}: there is no upload {upload_id!r}")
+
+    def of(self, key: str) -> list[FoundUpload]:
+        """The uploads of one key."""
+        found: list[FoundUpload] = []
+        for upload_id in (upload_id for named, upload_id in self.list() if named == key):
+            upload = os.path.join(self.directory, upload_id)
+            with suppress(FileNotFoundError):  # gone meanwhile
+                begun = os.stat(os.path.join(upload, "key")).st_mtime_ns // 1_000_000
+                found.append(FoundUpload(upload_id, begun, os.listdir(upload) == ["key"]))
+        return found
 
     def list(self) -> list[tuple[str, str]]:
         """(key, upload id) of every upload."""

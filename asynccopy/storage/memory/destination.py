@@ -11,7 +11,7 @@ import fastcrc.crc32
 from msgspec import Struct
 
 from asynccopy.errors import ChecksumMismatch, NameRefused, NotFound, Refused, ShortRead, UploadGone
-from asynccopy.model import ByteRange, FileStatus, ObjectMeta, ObjectPage, PartReceipt, PartReply
+from asynccopy.model import ByteRange, FileStatus, FoundUpload, ObjectMeta, ObjectPage, PartReceipt, PartReply
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.memory.reader import MemoryReader
 
@@ -24,6 +24,7 @@ class _Object(Struct, frozen=True):
 class _Upload(Struct):
     key: str
     parts: dict[int, bytes]
+    begun: int
 
 
 class MemoryDestination:
@@ -66,7 +67,7 @@ class MemoryDestination:
         self.check_key(key)
         self._last_upload += 1
         upload_id = f"upload-{self._last_upload}"
-        self._uploads[upload_id] = _Upload(key, {})
+        self._uploads[upload_id] = _Upload(key, {}, time.time_ns() // 1_000_000)
         return upload_id
 
     async def upload_part(
@@ -120,6 +121,13 @@ class MemoryDestination:
 
     async def list_uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
         return [(upload.key, name) for name, upload in self._uploads.items() if upload.key.startswith(prefix)]
+
+    async def uploads_of(self, key: str) -> Sequence[FoundUpload]:
+        return [
+            FoundUpload(name, upload.begun, not upload.parts)
+            for name, upload in self._uploads.items()
+            if upload.key == key
+        ]
 
     async def head(self, key: str) -> ObjectMeta | None:
         stored = self._objects.get(key)

@@ -21,6 +21,7 @@ from asynccopy.errors import (
     ServerTrouble,
     SideError,
     Throttled,
+    Unavailable,
     UploadGone,
     WrongServer,
 )
@@ -84,7 +85,6 @@ _THROTTLED: Final = _CROWDED | {
     "SlowDown",
     "SlowDownRead",
     "SlowDownWrite",
-    "ServiceUnavailable",
     "Throttling",
     "ThrottlingException",
     "RequestLimitExceeded",
@@ -112,6 +112,7 @@ _CODES: Final[Mapping[str, type[AsyncCopyError]]] = {
     "OperationTimeout": ServerTrouble,
     "RequestTimeout": ServerTrouble,
     "RequestTimeTooSkewed": ServerTrouble,
+    "ServiceUnavailable": Unavailable,  # S3 throttles in this word, too; other servers say it while they start
     "IncompleteBody": ConnectionLost,
     "BadDigest": ChecksumMismatch,
     "InvalidDigest": ChecksumMismatch,

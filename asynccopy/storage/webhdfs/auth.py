@@ -12,6 +12,7 @@ from asynccopy.errors import CredentialsRefused, Transient
 from asynccopy.logs import hide
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs.messages import passive
 
 ASK: Final = 5.0
 """Seconds for which a worker process takes its parent's word for who we are."""
@@ -196,9 +197,12 @@ class _Loan:
 
 def token_refused(response: Response) -> bool:
     """Whether it says that a token has ended, was cancelled, or never was one. The NameNode says so in the message of a
-    SecurityException, a DataNode by InvalidToken itself, both with 403; HttpFS and gateways may answer 401.
+    SecurityException, a DataNode by InvalidToken itself, both with 403; HttpFS and gateways may answer 401. A NameNode
+    that is not active says it too, for it cannot know.
     """
-    return response.status == 401 or (response.status == 403 and b"InvalidToken" in response.body)
+    if response.status == 403:
+        return b"InvalidToken" in response.body and not passive(response)
+    return response.status == 401
 
 
 def parameter(name: str, value: str | None) -> str:

@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, CredentialsRefused, WrongServer
+from asynccopy.errors import AsyncCopyError, CredentialsRefused, FileError, WrongServer
 from asynccopy.logs import hide, log
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.pool import Origin
@@ -309,6 +309,5 @@ def refusal(response: Response, asked: str) -> AsyncCopyError:
         return CredentialsRefused(f"{asked}: the server refuses our ticket: {text}", hint=hint)
     if response.status == 401:
         return CredentialsRefused(f"{asked}: the server refuses our ticket (HTTP 401)")
-    if response.status == 403 and not response.body:  # HttpFS, of a token that it does not know: it has been restarted
-        return CredentialsRefused(f"{asked}: refused (HTTP 403)")
-    return failure(response, asked)
+    error = failure(response, asked)
+    return CredentialsRefused(error.message) if isinstance(error, FileError) else error  # no file is to blame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing, suppress
 
@@ -25,6 +25,7 @@ from asynccopy.model import (
     ByteRange,
     FileChecksum,
     FileStatus,
+    FoundUpload,
     ObjectMeta,
     ObjectPage,
     PartReceipt,
@@ -278,21 +279,33 @@ class WebHdfsDestination:
             await self._writer.delete(f"{STAGING}/{upload_id}", recursive=True)
 
     async def list_uploads(self, prefix: str) -> Sequence[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
+        return [(key, entry.path.rpartition("/")[2]) async for key, entry in self._begun() if key.startswith(prefix)]
+
+    async def uploads_of(self, key: str) -> Sequence[FoundUpload]:
+        """Begun, by the NameNode's clock, when the last name came into its directory."""
+        found: list[FoundUpload] = []
+        async for named, entry in self._begun():
+            if named == key:
+                with suppress(NotFound):  # gone meanwhile
+                    inside = (await self._files.list(entry.path)).entries
+                    empty = all(each.is_directory for each in inside)
+                    found.append(FoundUpload(entry.path.rpartition("/")[2], entry.modification_time, empty))
+        return found
+
+    async def _begun(self) -> AsyncIterator[tuple[str, FileStatus]]:
+        """Key and directory of each upload."""
         after = ""
         while True:
             try:
                 page = await self._files.list(STAGING, after)
             except NotFound:
-                return found
+                return
             for entry in page.entries:
-                upload_id = entry.path.rpartition("/")[2]
-                if entry.is_directory and uploads.is_id(upload_id):
-                    key = await self._key(entry.path)
-                    if key.startswith(prefix) and key:
-                        found.append((key, upload_id))
+                begun = entry.is_directory and uploads.is_id(entry.path.rpartition("/")[2])
+                if begun and (key := await self._key(entry.path)):
+                    yield key, entry
             if page.after is None:
-                return found
+                return
             after = page.after
 
     async def _key(self, upload: str) -> str:

@@ -94,7 +94,7 @@ def _datanode(scheme: str, authority: str) -> Origin | None:
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
         return None
-    host = match["six"] or match["host"]
+    host = (match["six"] or match["host"]).lower()
     port = int(match["port"] or (443 if scheme == "https" else 80))
     return Origin(scheme, host, port) if 0 < port < 65536 and _may_be_datanode(host) else None
 
