@@ -1,9 +1,8 @@
 """Events: structlog set up once, secrets redacted, no control character printed.
 
-Modules tell events to ``log``, with what they know as fields (``path=``); ``bound(mirror=...)`` adds a field to all
-that is told inside it. structlog is imported with the first event that is to be seen: it brings rich with it, 70 ms of
-CPU, and most commands have nothing to tell. Before ``configure`` is called nothing is set up: importing this module has
-no effect on the process.
+Modules tell events to ``log``, with what they know as fields (``path=``). structlog is imported with the first event
+that is to be seen: it brings rich with it, 70 ms of CPU, and most commands have nothing to tell. Before ``configure``
+is called nothing is set up: importing this module has no effect on the process.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -157,15 +156,6 @@ class Logger:
 log: Final = Logger()
 
 
-@contextmanager
-def bound(**fields: object) -> Iterator[None]:
-    """Add these fields to every event told inside, also by the tasks that are created inside."""
-    from structlog.contextvars import bound_contextvars
-
-    with bound_contextvars(**fields):
-        yield
-
-
 def configure(*, verbose: bool = False, json: bool = False, file: Path | None = None) -> None:
     """Set up events for the process: short lines on stderr; JSON lines there with ``json``, or appended to ``file``.
 
@@ -186,7 +176,6 @@ def _set_up(level: int, file: TextIO | None) -> None:
     import structlog
 
     processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from testbed import fetch, hadoop
 from testbed.hdfs import Hdfs
+from testbed.kdc import Kdc
 from testbed.process import Server, ServerFailed, free_ports
 
 HTTPFS = "org.apache.hadoop.fs.http.server.HttpFSServerWebServer"
@@ -20,14 +21,17 @@ ROUTER_ADMIN = "org.apache.hadoop.hdfs.tools.federation.RouterAdmin"
 
 
 class HttpFs(Server):
-    """In front of a cluster, HA or not, which must be running: its configuration is taken over."""
+    """In front of a cluster, HA or not, which must be running: its configuration is taken over, and its realm. Each has
+    delegation tokens of its own. ``properties`` are of its httpfs-site.xml.
+    """
 
-    def __init__(self, cluster: Hdfs, name: str = "httpfs") -> None:
+    def __init__(self, cluster: Hdfs, name: str = "httpfs", properties: Mapping[str, object] | None = None) -> None:
         [port] = free_ports(1)
         self.address = f"http://localhost:{port}"
         self.url = self.address.replace("http://", "webhdfs://")
         home = cluster.directory / name
         self._home, self._port, self._cluster = home, port, cluster
+        self._properties = dict(properties or {})
         options = {
             "hadoop.log.dir": cluster.directory / "logs",
             "httpfs.home.dir": home,
@@ -36,6 +40,8 @@ class HttpFs(Server):
             "httpfs.temp.dir": home / "temp",
             "httpfs.http.hostname": "127.0.0.1",
         }
+        if cluster.kdc is not None:
+            options["java.security.krb5.conf"] = cluster.kdc.configuration
         super().__init__(
             name,
             _command(home / "conf", HTTPFS, options),
@@ -65,6 +71,9 @@ class HttpFs(Server):
             "hadoop.http.authentication.signature.secret.file": secret,
             "httpfs.authentication.signature.secret.file": secret,
         }
+        if self._cluster.kdc is not None:
+            site |= _security(self._cluster.kdc)
+        site |= self._properties
         hadoop.write_resource(conf / "httpfs-site.xml", site)
 
 
@@ -137,6 +146,21 @@ class Router(Server):
         return done.stdout.strip()
 
 
+def _security(kdc: Kdc) -> dict[str, object]:
+    """Kerberos for those who ask HttpFS, and for HttpFS, which asks the NameNode in their names."""
+    if not (kdc.directory / "httpfs.keytab").exists():
+        kdc.add("httpfs/localhost")
+    keytab = kdc.keytab("httpfs/localhost", "HTTP/localhost", name="httpfs")
+    return {
+        "httpfs.hadoop.authentication.type": "kerberos",
+        "httpfs.hadoop.authentication.kerberos.principal": f"httpfs/localhost@{kdc.realm}",
+        "httpfs.hadoop.authentication.kerberos.keytab": keytab,
+        "httpfs.authentication.type": "kerberos",
+        "httpfs.authentication.kerberos.principal": f"HTTP/localhost@{kdc.realm}",
+        "httpfs.authentication.kerberos.keytab": keytab,
+    }
+
+
 def _command(conf: Path, main: str, options: Mapping[str, object], heap: int = 128) -> Sequence[str]:
     given = [f"-D{name}={value}" for name, value in options.items()]
     return hadoop.Jvm(heap).command([conf, *hadoop.jars(fetch.GATEWAYS)], main, options=given)
@@ -146,5 +170,7 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:
             return bool(reply.status == 200)
-    except (OSError, urllib.error.HTTPError):
+    except urllib.error.HTTPError as error:
+        return error.code == 401 and "Negotiate" in error.headers.get("WWW-Authenticate", "")
+    except OSError:
         return False

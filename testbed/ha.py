@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import hadoop
-from testbed.hdfs import MIB, NAMENODE, Hdfs, bean
+from testbed.hdfs import MIB, NAMENODE, SUPERUSER, Hdfs, bean
 from testbed.process import Server, ServerFailed, free_ports
 
 HAADMIN = "org.apache.hadoop.hdfs.tools.DFSHAAdmin"
@@ -24,6 +24,7 @@ class NameNode(Server):
         self.rpc_port, self.http_port = free_ports(2)
         self.address = f"http://localhost:{self.http_port}"
         self.storage = cluster.directory / f"name-{id}"
+        self._cluster = cluster
         super().__init__(
             id,
             cluster.daemon_command(
@@ -38,12 +39,16 @@ class NameNode(Server):
 
     def state(self) -> str:
         """``active`` or ``standby``, "" while it does not answer."""
-        return str(bean(self.address, "Hadoop:service=NameNode,name=NameNodeStatus").get("State") or "")
+        return str(self._bean("NameNodeStatus").get("State") or "")
 
     def serves(self) -> bool:
         """It is active, and not in safe mode."""
-        safe = bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo").get("Safemode")
-        return self.state() == "active" and safe == ""
+        return self.state() == "active" and self._bean("NameNodeInfo").get("Safemode") == ""
+
+    def _bean(self, name: str) -> dict[str, object]:
+        if not self._cluster.sign_in(self.address):
+            return {}
+        return bean(self.address, f"Hadoop:service=NameNode,name={name}", self._cluster.cookie)
 
 
 class HaHdfs(Hdfs):
@@ -140,14 +145,18 @@ class HaHdfs(Hdfs):
         return self._tool(DFSADMIN, "-fs", f"hdfs://localhost:{self.namenode.rpc_port}", *arguments)
 
     def _tool(self, main: str, *arguments: str) -> str:
-        command = self.daemon_command(hadoop.Jvm(64), main)
+        command, environment = self.daemon_command(hadoop.Jvm(64), main), hadoop.environment()
+        if self.kdc is not None:
+            cache = self.directory / "tool.cache"
+            self.kdc.kinit(SUPERUSER, cache)
+            environment["KRB5CCNAME"] = f"FILE:{cache}"
         done = subprocess.run(
             [*command, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
-            env=hadoop.environment(),
+            env=environment,
         )
         if done.returncode:
             raise ServerFailed(f"{main} {' '.join(arguments)} failed:\n{(done.stdout + done.stderr)[-2000:]}")

@@ -20,6 +20,7 @@ from testbed.process import Server, ServerFailed, free_ports
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 SERVICES = ("nn/localhost", "dn/localhost", "HTTP/localhost")
 """The servers' principals, in a realm that has them: see ``kdc``."""
+SUPERUSER = SERVICES[0]
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 MIB = 1 << 20
 
@@ -177,6 +178,17 @@ class Hdfs:
         state = bean(self.address, "Hadoop:service=NameNode,name=FSNamesystemState", self.cookie)
         return int(str(state.get("NumLiveDataNodes", 0)))
 
+    def sign_in(self, address: str) -> bool:
+        """Have the superuser's cookie, which every NameNode of the cluster takes, from the one at this address. False
+        where that gives none; without Kerberos nobody needs one.
+        """
+        if self.kdc is not None and not self.cookie:
+            try:
+                self.cookie = self.kdc.cookie(SUPERUSER, f"{address}/jmx?qry=none")
+            except ServerFailed:
+                return False
+        return True
+
     def client(self) -> WebHdfs:
         """A new connection to the NameNode as the superuser; use it in one thread."""
         return WebHdfs(self.http, self.user, cookie=self.cookie)
@@ -224,11 +236,8 @@ class Hdfs:
 
     def _left_safe_mode(self) -> bool:
         """Blocks are reported and files can be written. (CREATE's redirect is given in safe mode too: no sign.)"""
-        if self.kdc is not None and not self.cookie:
-            try:
-                self.cookie = self.kdc.cookie("nn/localhost", f"{self.http}/?op=GETHOMEDIRECTORY")
-            except ServerFailed:
-                return False  # it does not serve yet
+        if not self.sign_in(self.address):
+            return False  # it does not serve yet
         return bean(self.address, "Hadoop:service=NameNode,name=NameNodeInfo", self.cookie).get("Safemode") == ""
 
 
@@ -240,7 +249,11 @@ def _security(kdc: Kdc) -> dict[str, object]:
     return {
         "hadoop.security.authentication": "kerberos",
         "hadoop.security.authorization": "true",
-        "hadoop.user.group.static.mapping.overrides": "nn=supergroup;dn=;HTTP=;alice=users;bob=users;proxy=;dr.who=",
+        "hadoop.user.group.static.mapping.overrides": (
+            "nn=supergroup;dn=;HTTP=;httpfs=;alice=users;bob=users;proxy=;dr.who="
+        ),
+        "hadoop.proxyuser.httpfs.hosts": "*",
+        "hadoop.proxyuser.httpfs.groups": "*",
         # Since 3.5.0 the web filter reads these; with dfs.web.authentication.* alone every request is 403.
         "hadoop.http.authentication.type": "kerberos",
         "hadoop.http.authentication.kerberos.principal": at["HTTP"],

@@ -18,7 +18,7 @@ from asynccopy.logs import printable
 from asynccopy.mirror.check import Check
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
-from asynccopy.storage.registry import Settings
+from asynccopy.storage.settings import Settings
 
 FILES = 64
 """Compared at once, where nobody says how many."""

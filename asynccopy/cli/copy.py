@@ -33,7 +33,7 @@ from asynccopy.logs import log, printable
 from asynccopy.mirror.mirror import CopyOptions, Mirror
 from asynccopy.mirror.progress import Progress
 from asynccopy.mirror.selection import Selection
-from asynccopy.storage.registry import Settings
+from asynccopy.storage.settings import Settings
 
 
 @click.command("copy", epilog="Exit codes: see asynccopy --help.")

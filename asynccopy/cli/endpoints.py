@@ -7,7 +7,7 @@ import msgspec
 from asynccopy.config import Config, split_place
 from asynccopy.config.pywhdfs import aliases
 from asynccopy.errors import UsageError
-from asynccopy.storage.registry import Settings
+from asynccopy.storage.settings import Settings
 
 
 def resolve(argument: str, config: Config | None, settings: Settings) -> tuple[str, Settings]:

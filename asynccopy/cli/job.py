@@ -13,12 +13,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from asynccopy.cli.endpoints import resolve
-from asynccopy.config import load
+from asynccopy.config import load, state_directory
 from asynccopy.config.places import ground
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import NameNodes, Place, Settings, Stores, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Stores, open_destination, open_source
+from asynccopy.storage.settings import Place, Settings
 
 MAPPING: Final = "contents"
 """How source paths become keys: the contents of the source directory go below the destination prefix."""
@@ -116,12 +117,12 @@ def journal_path(given: Path | None, source: str, destination: str) -> Path:
     if given is not None:
         return given
     identity = hashlib.sha256("\0".join((source, destination, MAPPING)).encode("utf-8", "surrogateescape")).hexdigest()
-    return state_directory() / f"{identity[:16]}.journal"
+    return _state() / f"{identity[:16]}.journal"
 
 
 def make_journal_directory(path: Path) -> None:
     """Make the default folder where it is missing, for the user alone. Raises JournalError."""
-    if path.parent != state_directory():
+    if path.parent != _state():
         return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -131,7 +132,6 @@ def make_journal_directory(path: Path) -> None:
         ) from error
 
 
-def state_directory() -> Path:
-    home = os.environ.get("XDG_STATE_HOME", "")
-    # the XDG specification: a relative path is invalid and must be ignored
-    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "asynccopy"
+def _state() -> Path:
+    """Without $STATE_DIRECTORY, which is the service's. Raises UsageError."""
+    return state_directory({"XDG_STATE_HOME": os.environ.get("XDG_STATE_HOME", "")})

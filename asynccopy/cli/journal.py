@@ -22,7 +22,7 @@ from asynccopy.errors import UsageError
 from asynccopy.journal import GoneFile, JournalReader, LedgerRow
 from asynccopy.logs import printable
 from asynccopy.model import OpenUpload
-from asynccopy.storage.registry import Settings
+from asynccopy.storage.settings import Settings
 from asynccopy.units import size_text
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -144,7 +144,7 @@ async def _of_mirror(name: str, file: Path) -> Path:
     if name not in config.mirrors:
         known = ", ".join(config.mirrors) or "none"
         raise UsageError(f"{config.source}: there is no [mirrors.{name}]", hint=f"mirrors in this file: {known}")
-    source, destination = build.open_sides(config, config.mirrors[name])
+    source, destination = await build.open_sides(config, config.mirrors[name])
     await destination.aclose()
     await source.aclose()
     return build.journal_path(config, name, source.url, destination.url)

@@ -67,7 +67,7 @@ async def _reach(config: Config, mirror: MirrorConfig) -> str:
     from asynccopy.mirror.rules import no_snapshots
     from asynccopy.transfer.parts import check_part_size
 
-    source, destination = open_sides(config, mirror)
+    source, destination = await open_sides(config, mirror)
     try:
         for text in (mirror.source, mirror.destination):
             await _reach_servers(config, text)
@@ -90,7 +90,8 @@ async def _reach_servers(config: Config, side: str) -> None:
 
     Raises AsyncCopyError, also for what only one of them lacks.
     """
-    from asynccopy.storage.registry import Settings, open_source
+    from asynccopy.storage.registry import open_source
+    from asynccopy.storage.settings import Settings
 
     url, given = config.place(side)
     cluster = given.get("cluster")

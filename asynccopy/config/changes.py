@@ -7,9 +7,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from asynccopy.config.endpoints import Endpoint
 from asynccopy.config.file import Config
 from asynccopy.config.places import split_place
-from asynccopy.config.tables import Endpoint, MirrorConfig
+from asynccopy.config.tables import MirrorConfig
 
 LIVE: Final = frozenset(
     {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final, Literal
@@ -19,19 +20,17 @@ _NAME: Final = re.compile(r"(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _NUMBER: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)\.?")
 
 
-class Cluster(Struct, frozen=True):
-    """In plain values, as another process can take them. None and () stand for what is usual.
+class Access(Struct, frozen=True, kw_only=True):
+    """How a cluster is reached, and who we are there. None and () stand for what is usual.
 
-    ``servers``: the base URLs of all NameNodes or gateways of the nameservice, ``http://nn1:9870`` or
-    ``https://knox:8443/gateway/TOPOLOGY``; () is the one in the URL. ``user``: of simple security, or of the password.
-    ``doas``: the user to act for. ``auth``: how we say who we are; None: found out. ``keytab``: a file, ``ccache``: a
-    Kerberos credential cache by its name, each with the tickets of ``principal``; ``mutual``: the server must show who
-    it is. ``token_file``: Hadoop's, or one with the text of a delegation token. ``redirects``: host names and
-    networks that DataNodes may have beside those that the NameNode reported (see ``Place``). ``ca_file``: PEM
-    certificates to trust instead of the system's; ``client_certificate``, ``client_key``: see ``storage.tls``.
+    ``user``: of simple security, or of the password. ``doas``: the user to act for. ``auth``: how we say who we are;
+    None: found out. ``keytab``: a file, ``ccache``: a Kerberos credential cache by its name, each with the tickets of
+    ``principal``; ``mutual``: the server must show who it is. ``token_file``: Hadoop's, or one with the text of a
+    delegation token. ``redirects``: host names and networks that DataNodes may have beside those that the NameNode
+    reported (see ``Place``). ``ca_file``: PEM certificates to trust instead of the system's; ``client_certificate``,
+    ``client_key``: see ``storage.tls``.
     """
 
-    servers: tuple[str, ...] = ()
     user: str | None = None
     doas: str | None = None
     auth: Auth | None = None
@@ -39,14 +38,24 @@ class Cluster(Struct, frozen=True):
     keytab: str | None = None
     ccache: str | None = None
     mutual: bool = False
-    token: str | None = None
-    """The text of a delegation token: a secret, which is not shown."""
     token_file: str | None = None
     password_file: str | None = None
     ca_file: str | None = None
     client_certificate: str | None = None
     client_key: str | None = None
     redirects: tuple[str, ...] = ()
+
+
+class Cluster(Access, frozen=True):
+    """In plain values, as another process can take them.
+
+    ``servers``: the base URLs of all NameNodes or gateways of the nameservice, ``http://nn1:9870`` or
+    ``https://knox:8443/gateway/TOPOLOGY``; () is the one in the URL.
+    """
+
+    servers: tuple[str, ...] = ()
+    token: str | None = None
+    """The text of a delegation token: a secret, which is not shown."""
 
     def __repr__(self) -> str:
         said = {key: getattr(self, key) for key in self.__struct_fields__}
@@ -55,6 +64,14 @@ class Cluster(Struct, frozen=True):
         return (
             f"Cluster({', '.join(f'{key}={value!r}' for key, value in said.items() if value not in (None, (), False))})"
         )
+
+
+def user_name() -> str | None:
+    """Who runs this, None where the machine has only a number for it, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter from CPython 3.13 on
+        return None
 
 
 class Place(Struct, frozen=True):

@@ -18,24 +18,12 @@ import tomli
 from msgspec import Struct
 
 from asynccopy.config.cluster import Cluster
+from asynccopy.config.endpoints import Alias, Endpoint, OssEndpoint, S3Endpoint, WebHdfsEndpoint
 from asynccopy.config.hadoop import hadoop_configuration
 from asynccopy.config.nameservices import is_logical, located
 from asynccopy.config.places import Ground, conflicts, ground, split_place
 from asynccopy.config.pywhdfs import aliases
-from asynccopy.config.tables import (
-    Alias,
-    Daemon,
-    Endpoint,
-    MirrorConfig,
-    Moment,
-    OssEndpoint,
-    S3Endpoint,
-    Seconds,
-    Secret,
-    Size,
-    WebHdfsEndpoint,
-    WebhookConfig,
-)
+from asynccopy.config.tables import Daemon, MirrorConfig, Moment, Seconds, Secret, Size, WebhookConfig
 from asynccopy.errors import UsageError
 from asynccopy.logs import HIDDEN, printable
 from asynccopy.timetable import Timetable
@@ -121,8 +109,14 @@ def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
     if given := environment.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
     home = environment.get("XDG_STATE_HOME", "")
-    # a relative path is invalid there, and must be ignored
-    return (Path(home) if home.startswith("/") else Path.home() / ".local" / "state") / "asynccopy"
+    if home.startswith("/"):  # a relative path is invalid there, and must be ignored
+        return Path(home) / "asynccopy"
+    try:
+        return Path.home() / ".local" / "state" / "asynccopy"
+    except RuntimeError:
+        raise UsageError(
+            "no place for state: the user who runs this has no home directory", hint="set XDG_STATE_HOME"
+        ) from None
 
 
 def read_secret(name: str, environment: Mapping[str, str] = os.environ) -> str:

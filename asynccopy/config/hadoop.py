@@ -5,7 +5,6 @@ Only texts come in, what they include too, by ``fetch``; a DTD, with which a tex
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 from msgspec import Struct
 
+from asynccopy.config.cluster import user_name
 from asynccopy.errors import UsageError
 
 Fetch = Callable[[Path], bytes]
@@ -92,11 +92,11 @@ class HadoopConfiguration:
             if found["rule"] is None or value or (value is not None and found["rule"] == "-"):
                 return value
             return found["default"]
-        return _SYSTEM.get(variable, lambda: self._raw.get(variable))()
+        return _SYSTEM.get(variable, lambda: self._raw.get(DEPRECATED.get(variable, variable)))()
 
 
 _SYSTEM: Final[dict[str, Callable[[], str | None]]] = {
-    "user.name": getpass.getuser,
+    "user.name": user_name,
     "user.home": lambda: os.path.expanduser("~"),  # noqa: PTH111 - Path.home() raises where there is none
     "java.io.tmpdir": lambda: "/tmp",  # noqa: S108 - Java says so, and nothing is written there
 }

@@ -12,7 +12,7 @@ from asynccopy.config.hadoop import HadoopConfiguration
 from asynccopy.errors import UsageError
 
 _URL: Final = re.compile(r"(hdfs|viewfs|webhdfs|swebhdfs)://([^/]*)(.*)\Z", re.DOTALL | re.IGNORECASE)
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[^:/]+)(?::(\d{1,5}))?\Z", re.ASCII)
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9._-]+|\*)(?::(\d{1,5}))?\Z", re.ASCII)
 _WILDCARDS: Final = ("0.0.0.0", "[::]", "*")  # noqa: S104 - nothing is bound
 RPC: Final = 8020
 WEB: Final = {"http": 9870, "https": 9871}
@@ -120,7 +120,10 @@ def _namenodes(conf: HadoopConfiguration) -> list[_NameNode]:
 def _web(namenode: _NameNode, web: str, conf: HadoopConfiguration) -> str:
     """The address at which its web server answers: a wildcard, or no host at all, is the RPC server's."""
     key = f"dfs.namenode.{web}-address{namenode.suffix}"
-    match = _ADDRESS.match(conf.get(key))
+    told = conf.get(key)
+    match = _ADDRESS.match(told)
+    if told and (match is None or not 0 < int(match[2] or WEB[web]) < 65536):
+        raise UsageError(f"{conf.where}: `{key}`: {told!r} is no host:port", hint="correct hdfs-site.xml")
     host, port = (match[1], match[2]) if match is not None else ("", None)
     if not host or host in _WILDCARDS:
         rpc = _ADDRESS.match(namenode.rpc)

@@ -16,11 +16,13 @@ import msgspec
 from msgspec import Struct
 
 from asynccopy.config.cluster import Auth, Cluster
-from asynccopy.config.tables import Alias, webhdfs_address
+from asynccopy.config.endpoints import Alias, webhdfs_address
 from asynccopy.errors import UsageError
 from asynccopy.logs import printable
 
 _WORDS: Final = re.compile(r'"(?:\\.|[^"\\])*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+DIGITS: Final = 400
+"""Of a number, at most; Python refuses to read one of 4,300."""
 _AUTH: Final[dict[str, Auth]] = {"NONE": "simple", "GSSAPI": "kerberos", "TKN_GSSAPI": "kerberos", "TOKEN": "token"}
 """TKN_GSSAPI gets a token by Kerberos: here Kerberos always does."""
 
@@ -75,6 +77,9 @@ def parse(text: str, source: str) -> dict[str, Alias]:
         ) from None
     except RecursionError:
         raise UsageError(f"{source}: is not JSON: too deep") from None
+    except ValueError:
+        document = None  # of a number that Python does not read, which is named now
+    _check_words(text, source)
     lines = _lines(text)
     try:
         clusters = msgspec.convert(document, _Document).clusters
@@ -87,6 +92,22 @@ def parse(text: str, source: str) -> dict[str, Alias]:
             raise _wrong(source, lines, ("clusters", number, "name"), "another cluster has this name")
         found[cluster.name] = _alias(cluster, source, lines, number)
     return found
+
+
+def _check_words(text: str, source: str) -> None:
+    """What JSON can write and nothing here can hold. Raises UsageError."""
+    for match in _WORDS.finditer(text):
+        word, odd = match[0], ""
+        if word[0] != '"':
+            odd = f"a number of {len(word)} digits" if len(word) > DIGITS else ""
+        elif "\\u" in word:
+            try:
+                json.loads(word).encode()
+            except UnicodeEncodeError:
+                odd = "half a character: a \\ud8.. or \\udc.. without the other"
+        if odd:
+            line = text.count("\n", 0, match.start()) + 1
+            raise UsageError(f"{source}: line {line}: is not JSON: {odd}", hint="correct the file")
 
 
 _Path = tuple[str | int, ...]
@@ -105,7 +126,7 @@ def _alias(cluster: _Cluster, source: str, lines: Mapping[_Path, int], number: i
         if not nameservice.urls or not nameservice.mounts:
             raise _wrong(source, lines, (*where, "mounts" if nameservice.urls else "urls"), "is empty")
         try:
-            servers = tuple(webhdfs_address(url) for url in nameservice.urls)
+            servers = tuple(webhdfs_address(_with_port(url)) for url in nameservice.urls)
         except ValueError as error:
             secret = any("@" in url or "?" in url for url in nameservice.urls)
             told = "must look like http://host:port, without user, password or query" if secret else str(error)
@@ -120,14 +141,23 @@ def _alias(cluster: _Cluster, source: str, lines: Mapping[_Path, int], number: i
             ca_file=cluster.truststore or None if any(url.startswith("swebhdfs:") for url in servers) else None,
         )
         for mount in nameservice.mounts:
-            if not mount.startswith("/") or mount in mounts:
-                why = "belongs to two nameservices" if mount in mounts else "must be an absolute path"
+            path = f"/{mount.strip('/')}"
+            if not mount.startswith("/") or path in mounts:
+                why = "belongs to two nameservices" if path in mounts else "must be an absolute path"
                 raise _wrong(source, lines, (*where, "mounts"), f"{mount!r} {why}")
-            mounts[mount] = there
+            mounts[path] = there
     if not mounts:
         raise _wrong(source, lines, (*at, "nameservices"), "is empty")
     most = cluster.max_concurrency if 0 < cluster.max_concurrency <= 10_000 else None
     return Alias(tuple(mounts.items()), f"{source}: cluster {cluster.name}", concurrency=most)
+
+
+def _with_port(url: str) -> str:
+    """An address as pywhdfs asks there: at the web's own port where it names none, not at a NameNode's."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    port = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return url if re.search(r":\d+\Z", authority) else f"{scheme}://{authority}{port}{slash}{path}"
 
 
 def _wrong(source: str, lines: Mapping[_Path, int], path: _Path, why: str) -> UsageError:

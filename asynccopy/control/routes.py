@@ -49,7 +49,13 @@ class Routes:
 
     def __init__(self, controller: Controller) -> None:
         self._daemon = controller
-        verbs = {"pause": self._pause, "resume": self._resume, "retry": self._retry, "scan": self._scan}
+        steer = self._steering
+        verbs = {
+            "pause": steer(controller.pause),
+            "resume": steer(controller.resume),
+            "retry": self._retry,
+            "scan": steer(controller.scan),
+        }
         table: dict[str, dict[str, Route]] = {
             "/metrics": {"GET": self._metrics},
             "/v1/health": {"GET": self._health},
@@ -119,20 +125,13 @@ class Routes:
         await self._daemon.limit(_mirror(call), bandwidth=wanted.bandwidth, concurrency=wanted.concurrency)
         return _json(Nothing())
 
-    async def _pause(self, call: Call) -> Answer:
-        _body(call, Nothing)
-        await self._daemon.pause(call.name)
-        return _json(Nothing())
+    def _steering(self, verb: Callable[[str | None], Awaitable[None]]) -> Route:
+        async def steer(call: Call) -> Answer:
+            _body(call, Nothing)
+            await verb(call.name)
+            return _json(Nothing())
 
-    async def _resume(self, call: Call) -> Answer:
-        _body(call, Nothing)
-        await self._daemon.resume(call.name)
-        return _json(Nothing())
-
-    async def _scan(self, call: Call) -> Answer:
-        _body(call, Nothing)
-        await self._daemon.scan(call.name)
-        return _json(Nothing())
+        return steer
 
     async def _retry(self, call: Call) -> Answer:
         _body(call, Nothing)

@@ -15,7 +15,7 @@ from asynccopy.config import Config, MirrorConfig, split_place
 from asynccopy.daemon.events import Events
 from asynccopy.daemon.kept import Kept
 from asynccopy.daemon.limits import Common
-from asynccopy.errors import JournalError
+from asynccopy.errors import JournalError, UsageError
 from asynccopy.executors.cores import most_ranges
 from asynccopy.executors.inline import Executor
 from asynccopy.executors.recipe import Recipe, Watch, inline
@@ -30,7 +30,8 @@ from asynccopy.mirror.watch import Watcher
 from asynccopy.storage.budget import Budget
 from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.limited import Bandwidth, Share
-from asynccopy.storage.registry import NameNodes, Settings, Stores, open_destination, open_source
+from asynccopy.storage.registry import NameNodes, Stores, open_destination, open_source
+from asynccopy.storage.settings import Settings
 
 
 def ranges(config: Config) -> int:
@@ -66,7 +67,7 @@ def rules(mirror: MirrorConfig) -> Rules:
     )
 
 
-def open_sides(
+async def open_sides(
     config: Config,
     mirror: MirrorConfig,
     bandwidths: tuple[Bandwidth | Share, ...] = (),
@@ -87,9 +88,13 @@ def open_sides(
     url, reading = config.place(mirror.source)
     there = msgspec.structs.replace(settings, **reading)
     source = open_source(url, there, bandwidths, latency=asked, namenodes=namenodes, stores=stores)
-    url, writing = config.place(mirror.destination)
-    there = msgspec.structs.replace(settings, **writing)
-    return source, open_destination(url, there, latency=STORE.observe, namenodes=namenodes, stores=stores)
+    try:
+        url, writing = config.place(mirror.destination)
+        there = msgspec.structs.replace(settings, **writing)
+        return source, open_destination(url, there, latency=STORE.observe, namenodes=namenodes, stores=stores)
+    except UsageError:
+        await source.aclose()
+        raise
 
 
 class _Witness:
@@ -132,7 +137,7 @@ class Builder:
             owner = f"[endpoints.{name}]" if name else "[daemon]"
             self._common.setdefault(name, Common(owner)).pace(table, now)
 
-    def keep(self, config: Config, name: str) -> Kept:
+    async def keep(self, config: Config, name: str) -> Kept:
         """A mirror, with nothing contacted yet. Raises UsageError."""
         mirror = config.mirrors[name]
         self.pace(config)
@@ -140,7 +145,7 @@ class Builder:
         portions = [self._common[each].share(mirror.priority) for each in (*endpoints(config, mirror), "")]
         witness = _Witness(self._events, name)
         stores = Stores(self._stores)
-        source, destination = open_sides(
+        source, destination = await open_sides(
             config, mirror, (own, *(portion.share for portion in portions)), witness.asked, self._namenodes, stores
         )
         path = journal_path(config, name, source.url, destination.url)

@@ -114,7 +114,7 @@ class Daemon:
         made: list[Kept] = []
         try:
             for name in names:
-                made.append(self._builder.keep(config, name))  # noqa: PERF401  # those already made must be closed
+                made.append(await self._builder.keep(config, name))  # noqa: PERF401  # those already made must be closed
         except BaseException:
             for kept in made:
                 await kept.aclose()

@@ -59,6 +59,7 @@ class Kept:
     ) -> None:
         self.name = name
         self.watcher = watcher
+        self.passes = watcher.passes
         self.bandwidth = bandwidth
         self._portions = portions
         self.timetable = timetable
@@ -85,12 +86,12 @@ class Kept:
         """Go on where the one of the same name ends that it takes the place of: counters and throughput are a name's,
         whatever becomes of the mirror. Not to be begun before.
         """
-        past = self.watcher.past
-        past.add(former.watcher.past)
-        past.add(former.watcher.progress)
+        past = self.passes.past
+        past.add(former.passes.past)
+        past.add(former.passes.progress)
         self._meter = former._meter
         if self._urls == former._urls:  # else there is a first copy to come
-            self.watcher.completed = former.watcher.completed
+            self.passes.completed = former.passes.completed
 
     # --- limits ----------------------------------------------------------------------------------------------------
 
@@ -141,8 +142,7 @@ class Kept:
 
     async def look(self) -> None:
         """Every two seconds: what must not be asked while somebody waits for an answer."""
-        watcher = self.watcher
-        journal = watcher.journal
+        journal = self.watcher.journal
         if journal is not None:
             try:
                 self._totals = await journal.totals()
@@ -150,7 +150,7 @@ class Kept:
                 await self._look_at_errors(journal)
             except JournalError:
                 pass  # the watcher meets it too, and says so
-        now, past = watcher.progress, watcher.past
+        now, past = self.passes.progress, self.passes.past
         self._meter.look(time.time(), past.moved_bytes + now.moved_bytes, past.copied_files + now.copied_files)
         self.pace()
 
@@ -180,7 +180,7 @@ class Kept:
 
     def status(self) -> MirrorStatus:
         watcher, totals, meter = self.watcher, self._totals, self._meter
-        now, past = watcher.progress, watcher.past
+        now, past = self.passes.progress, self.passes.past
         copying, holders = watcher.state == "copying", self._holders()
         unmet = (totals.pending_files, totals.pending_bytes)
         all_files = totals.done_files + totals.pending_files + totals.failed_files
@@ -190,7 +190,7 @@ class Kept:
             destination=self._urls[1],
             state=watcher.state,
             reason=f"paused by {' and '.join(holders)}" if copying and holders else watcher.reason or self._warning,
-            watch="off" if watcher.rules.watch == "off" else watcher.watching,
+            watch="off" if self.passes.rules.watch == "off" else self.passes.watching,
             files=Counts(all_files, totals.done_files, totals.pending_files, totals.failed_files),
             bytes=Counts(
                 totals.done_bytes + totals.pending_bytes + totals.failed_bytes,
@@ -201,8 +201,8 @@ class Kept:
             failed=totals.failed_files,
             open_files=totals.open_files,
             lag_seconds=self._lag(),
-            last_scan=int(watcher.looked.last * 1000),
-            last_full_scan=int(watcher.looked.full * 1000),
+            last_scan=int(self.passes.looked.last * 1000),
+            last_full_scan=int(self.passes.looked.full * 1000),
             next_scan=int(watcher.next_scan * 1000) if watcher.state == "watching" else 0,
             listing=copying and not now.listing_done,
             bytes_per_second=meter.bytes_per_second,
@@ -216,7 +216,7 @@ class Kept:
             copied_bytes=past.copied_bytes + now.copied_bytes,
             retries=past.retries + now.retries,
             deleted_files=past.deleted_files + now.deleted_files,
-            completed=watcher.completed,
+            completed=self.passes.completed,
             deletions=self.deletions(),
         )
 
@@ -226,9 +226,9 @@ class Kept:
         return self._stores.warning if self.watcher.state == "copying" else ""
 
     def _lag(self) -> float:
-        if self.watcher.rules.watch == "off" and self.watcher.looked.full:
+        if self.passes.rules.watch == "off" and self.passes.looked.full:
             return 0.0  # one copy was wanted, and it is there
-        return max(0.0, time.time() - (self.watcher.equal_at or self._began))
+        return max(0.0, time.time() - (self.passes.equal_at or self._began))
 
     def _windows(self) -> tuple[str, ...]:
         own = () if self.timetable is None else self.timetable.windows
@@ -236,16 +236,16 @@ class Kept:
 
     def deletions(self) -> Deletions:
         everything = self._gone + self._totals.done_files
-        return Deletions(self._gone, self._gone / everything if everything else 0.0, self.watcher.held)
+        return Deletions(self._gone, self._gone / everything if everything else 0.0, self.passes.held)
 
     async def detail(self) -> MirrorDetail:
-        journal, progress = self.watcher.journal, self.watcher.progress
+        journal, progress = self.watcher.journal, self.passes.progress
         now = time.monotonic()
         flying = [
             Flying(path, flight.moved, flight.length, now - flight.since) for path, flight in progress.in_flight.items()
         ]
         flying.sort(key=lambda each: each.seconds, reverse=True)
-        slowest = sorted(self.watcher.past.slowest + progress.slowest, reverse=True)
+        slowest = sorted(self.passes.past.slowest + progress.slowest, reverse=True)
         return MirrorDetail(
             status=self.status(),
             flying=tuple(flying[:FLYING]),
@@ -265,7 +265,7 @@ class Kept:
         return self.deletions(), [row.path for row in rows]
 
     async def confirm(self, count: int) -> None:
-        if self.watcher.rules.handling.mode == "keep":  # it would lie in wait for another mode
+        if self.passes.rules.handling.mode == "keep":  # it would lie in wait for another mode
             raise UsageError(f"{self.name}: nothing is deleted here", hint='deletions = "keep"; see the configuration')
         gone, _ = await self._journal().gone_count()
         if gone != count:

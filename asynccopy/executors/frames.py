@@ -16,7 +16,8 @@ from asynccopy import errors
 from asynccopy.errors import AsyncCopyError, Throttled
 from asynccopy.executors.recipe import Recipe
 from asynccopy.model import FileStatus, OpenUpload, PartReceipt
-from asynccopy.storage.registry import Place
+from asynccopy.storage.pool import Origin
+from asynccopy.storage.settings import Place
 from asynccopy.transfer.copy import Copied
 
 MAX_FRAME: Final = 64 << 20
@@ -144,12 +145,15 @@ class DropUpload(Struct, frozen=True, array_like=True, tag="drop"):
 
 
 class AskWho(Struct, frozen=True, array_like=True, tag="who?"):
-    """Who to be at the cluster of a place; ``refused``: not the one that was told last; ``host``: a ticket for it."""
+    """Who to be at the cluster of a place, or ``at`` one of its gateways; ``refused``: not the one that was told last.
+    Or a ``ticket`` for the server ``at``.
+    """
 
     call: int
     place: Place
     refused: str
-    host: str
+    at: Origin | None
+    ticket: bool
 
 
 class Unfit(Struct, frozen=True, array_like=True, tag="unfit"):

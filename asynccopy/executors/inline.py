@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
@@ -65,18 +66,28 @@ class InlineExecutor:
         async with asyncio.TaskGroup() as group:
             steering = None if self._steering is None else group.create_task(self._steering(), name="steering")
             async with asyncio.TaskGroup() as working:
-                for number in range(workers):
-                    working.create_task(self._work(claim, settle), name=f"copy worker {number}")
+
+                def hire(number: int) -> None:
+                    """Each worker is followed by the next when it has something to do: most passes need only one."""
+                    if number < workers:
+                        following = self._work(claim, settle, partial(hire, number + 1))
+                        working.create_task(following, name=f"copy worker {number}")
+
+                hire(0)
             if steering is not None:
                 steering.cancel()
 
-    async def _work(self, claim: Claim, settle: Settle) -> None:
+    async def _work(self, claim: Claim, settle: Settle, hire: Callable[[], None]) -> None:
+        first = True
         while True:
             await self._files.take()
             try:
                 order = await claim()
                 if order is None:
                     return
+                if first:
+                    hire()
+                    first = False
                 result = await self._copy(order)
             finally:
                 self._files.give()

@@ -14,7 +14,7 @@ from asynccopy.executors.inline import Claim, Executor, Settle
 from asynccopy.executors.recipe import Build, Recipe, Watch, inline
 from asynccopy.executors.seat import Lend, Patience, Seat
 from asynccopy.storage.interface import Destination, Source
-from asynccopy.storage.registry import Place, Settings
+from asynccopy.storage.settings import Place, Settings
 from asynccopy.transfer.copy import Copied
 
 

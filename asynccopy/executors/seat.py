@@ -33,7 +33,8 @@ from asynccopy.executors.process import WorkerProcess
 from asynccopy.executors.recipe import Watch
 from asynccopy.executors.steering import START
 from asynccopy.logs import log
-from asynccopy.storage.registry import Place
+from asynccopy.storage.pool import Origin
+from asynccopy.storage.settings import Place
 from asynccopy.transfer.copy import Copied
 from asynccopy.transfer.parts import SMALL
 
@@ -243,7 +244,7 @@ class Seat:
 
     async def _tell_who(self, channel: Channel[ToParent], asked: AskWho) -> None:
         try:
-            told = Who(asked.call, await self._lend(asked.place, asked.refused, asked.host))
+            told = Who(asked.call, await self._lend(asked.place, asked.refused, asked.at, asked.ticket))
         except AsyncCopyError as error:
             told = Who(asked.call, "", Trouble.of(error))
         channel.send(told)
@@ -274,7 +275,7 @@ class Seat:
             self._progress = True
 
 
-Lend = Callable[[Place, str, str], Awaitable[str]]
+Lend = Callable[[Place, str, Origin | None, bool], Awaitable[str]]
 """Says who to be at the cluster of a place, given who was refused there: ``NameNodes.lend``."""
 Over = Callable[[Seat, Flight, Copied | AsyncCopyError], None]
 

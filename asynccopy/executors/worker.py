@@ -46,8 +46,10 @@ from asynccopy.executors.recipe import Watch, copier, retrying_source
 from asynccopy.executors.steering import steer
 from asynccopy.model import OpenUpload, PartReceipt
 from asynccopy.storage.budget import Budget
-from asynccopy.storage.registry import NameNodes, Place, Stores, open_destination, open_source
+from asynccopy.storage.pool import Origin
+from asynccopy.storage.registry import NameNodes, Stores, open_destination, open_source
 from asynccopy.storage.retrying import RetryingDestination
+from asynccopy.storage.settings import Place
 from asynccopy.transfer.copy import Copied, Copier
 
 BEAT: Final = 0.25
@@ -129,13 +131,13 @@ class Remote:
         if answer.last:
             waiting.set_result(upload)
 
-    async def who(self, place: Place, refused: str, host: str) -> str:
+    async def who(self, place: Place, refused: str, at: Origin | None, ticket: bool) -> str:
         """Who to be at a cluster: tokens are the parent's. Raises what keeps it from having one."""
         number = next(self._calls)
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._whos[number] = answer
         try:
-            self._channel.send(AskWho(number, place, refused, host))
+            self._channel.send(AskWho(number, place, refused, at, ticket))
             return await answer
         finally:
             del self._whos[number]

@@ -12,62 +12,22 @@ from typing import TypeVar
 
 import msgspec
 
-from asynccopy.errors import AsyncCopyError, JournalError, NameRefused, NotFound, StillOpen, UsageError
-from asynccopy.journal.attributes import kept
+from asynccopy.errors import AsyncCopyError, JournalError, NameRefused, NotFound, UsageError
 from asynccopy.journal.database import Database, Work
-from asynccopy.journal.packed import BEGINNING, Key, Unpack, pack_some, packs_of, unpack, unpack_one
+from asynccopy.journal.packed import BEGINNING, Key, Unpack, pack_some, unpack, unpack_one
 from asynccopy.journal.pages import Page, Unmet, list_again, record_files, record_page
 from asynccopy.journal.passes import RETRY, begin_pass, note_pass
 from asynccopy.journal.reading import ORDERS, JournalReader
 from asynccopy.journal.rows import Kind, Listed, PageCount
+from asynccopy.journal.settling import FINISHED, REOPEN, changed, finish, finish_upload, reopen
 from asynccopy.journal.sqlite import execute_values
-from asynccopy.journal.uploads import upload_of
+from asynccopy.journal.uploads import DROP_UPLOAD, PART_DONE, begin_upload, upload_of
 from asynccopy.journal.vanishing import BATCH, drop_unseen, forget_revived, now, remove_files, remove_tree, vanish
 from asynccopy.model import Evidence, FileStatus, FileVersion, OpenUpload, PartReceipt
 
-_CHANGED = """
-UPDATE files SET length = ?, modification_time = ?, file_id = ?, block_size = ?, attributes = ?, access_time = ?,
-    state = 0, method = '', source_checksum = '', object_checksum = '', done_at = 0, error_class = '', error = '',
-    hint = ''
-WHERE id = ?
-"""
-_REOPEN = """
-UPDATE files SET state = 0, method = '', source_checksum = '', object_checksum = '', etag = '', done_at = 0
-WHERE state = 1
-"""
-_OF_PATH = "AND directory = (SELECT id FROM directories WHERE path = ?) AND name = ?"
-# Finished files go into a view by many rows a statement; UPDATE ... FROM would need SQLite 3.33.
-_FINISHED = (
-    """
-CREATE TEMP VIEW finished AS
-SELECT id, length, modification_time, file_id, method, source_checksum, object_checksum, etag, done_at FROM files
-""",
-    "CREATE TEMP TABLE missed (id, length, modification_time, file_id)",
-    """
-CREATE TEMP TRIGGER finish INSTEAD OF INSERT ON finished BEGIN
-    UPDATE files SET state = 1, method = NEW.method, source_checksum = NEW.source_checksum,
-        object_checksum = NEW.object_checksum, etag = NEW.etag, done_at = NEW.done_at,
-        error_class = '', error = '', hint = '', attributes = 0, access_time = 0
-    WHERE id = NEW.id AND length = NEW.length AND modification_time = NEW.modification_time
-        AND file_id = NEW.file_id;
-    INSERT INTO missed SELECT NEW.id, NEW.length, NEW.modification_time, NEW.file_id WHERE changes() = 0;
-END
-""",
-)
-_FINISH = "INSERT INTO finished VALUES {rows}"
-_FAILED = "UPDATE files SET state = 2, error_class = ?, error = ?, hint = ? WHERE id = ?"
-_BEGIN_UPLOAD = """
-INSERT INTO uploads (file, upload_id, part_size, length, modification_time, file_id)
-SELECT id, ?, ?, ?, ?, ? FROM files WHERE id = ?
-"""
-_DROP_UPLOAD = "DELETE FROM uploads WHERE file = ?"  # its parts go with it
-_PART_DONE = """
-INSERT OR REPLACE INTO parts (file, number, offset, size, etag, crc32c, blocks) VALUES (?, ?, ?, ?, ?, ?, ?)
-"""
-_Finished = tuple[int, int, int, int, str, str, str, str, int]
-"""id, the version, the evidence, and when"""
 T = TypeVar("T")
 
+_FAILED = "UPDATE files SET state = 2, error_class = ?, error = ?, hint = ? WHERE id = ?"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -312,34 +272,30 @@ class Journal(JournalReader):
         proven = (evidence.method, evidence.source, evidence.object, evidence.etag, now())
         row = (file_id, version.length, version.modification_time, version.file_id, *proven)
         if file_id not in self._uploading:
-            return await self._database.write_together(_finish, row, hurry=False)
-        applied = await self._database.write_together(_finish_upload, row, hurry=False)
+            return await self._database.write_together(finish, row, hurry=False)
+        applied = await self._database.write_together(finish_upload, row, hurry=False)
         if applied:
             self._uploading.discard(file_id)
         return applied
 
     async def failed(self, file_id: int, error_class: str, message: str, hint: str) -> None:
-        """The file is given up in this pass; an upload that it has stays for the next."""
+        """The file is given up in this pass; an upload that it has stays for the next. StillOpen is counted apart."""
         row = (error_class, message, hint, file_id)
         await self._database.write(lambda c: c.execute(_FAILED, row).rowcount)
 
     async def changed(self, file_id: int, status: FileStatus) -> None:
         """The source holds another version: pending again under the same id. An upload stays recorded."""
-        await self._database.write(partial(_changed, file_id=file_id, status=status))
+        await self._database.write(partial(changed, file_id=file_id, status=status))
 
     async def reopen(self, paths: Sequence[str] | None) -> None:
         """These files, or all, are not done after all: pending again, their evidence void."""
         if paths is not None:
-            await self._unpacked(partial(_reopen, paths=paths))
+            await self._unpacked(partial(reopen, paths=paths))
             return
         async with self._packing:
             while await self._database.write(unpack_one):
                 pass
-            await self._database.write(lambda c: c.execute(_REOPEN).rowcount)
-
-    async def waiting(self, file_id: int, message: str) -> None:
-        """The file is left for the next pass because somebody is still writing it; counted apart from failures."""
-        await self.failed(file_id, StillOpen.__name__, message, StillOpen.default_hint)
+            await self._database.write(lambda c: c.execute(REOPEN).rowcount)
 
     async def retry_failed(self, error_class: str | None = None) -> int:
         """The failed files, of one class or of all, are pending again; answers how many."""
@@ -363,15 +319,8 @@ class Journal(JournalReader):
 
         Raises NotFound when the file has vanished meanwhile.
         """
-        version = upload.version
-        values = (upload.upload_id, upload.part_size, version.length, version.modification_time, version.file_id)
-
-        def begin(connection: sqlite3.Connection) -> bool:
-            connection.execute(_DROP_UPLOAD, (file_id,))
-            return connection.execute(_BEGIN_UPLOAD, (*values, file_id)).rowcount > 0
-
         self._uploading.add(file_id)
-        if not await self._database.write(begin):
+        if not await self._database.write(lambda c: begin_upload(c, file_id, upload)):
             self._uploading.discard(file_id)
             raise NotFound("the file is not in the source any more")
 
@@ -379,11 +328,11 @@ class Journal(JournalReader):
         """A part is at the store; it will not be sent again. The upload must have begun."""
         blocks = msgspec.msgpack.encode(receipt.blocks)
         values = (file_id, receipt.number, receipt.offset, receipt.size, receipt.etag, receipt.crc32c)
-        await self._database.write(lambda c: c.execute(_PART_DONE, (*values, blocks)).rowcount, hurry=False)
+        await self._database.write(lambda c: c.execute(PART_DONE, (*values, blocks)).rowcount, hurry=False)
 
     async def drop_upload(self, file_id: int) -> None:
         """The upload is aborted or unknown to the store: forget it and its parts."""
-        await self._database.write(lambda c: c.execute(_DROP_UPLOAD, (file_id,)).rowcount)
+        await self._database.write(lambda c: c.execute(DROP_UPLOAD, (file_id,)).rowcount)
         self._uploading.discard(file_id)
 
 
@@ -396,7 +345,7 @@ def _check_unicode(paths: Sequence[str]) -> None:
 
 
 def _begin_job(connection: sqlite3.Connection, source: str, destination: str) -> None:
-    for statement in _FINISHED:
+    for statement in FINISHED:
         connection.execute(statement)
     connection.execute("INSERT OR IGNORE INTO job (id, source, destination) VALUES (1, ?, ?)", (source, destination))
 
@@ -408,35 +357,3 @@ def _order_by(connection: sqlite3.Connection, order: Listed) -> None:
         connection.execute(
             f"CREATE INDEX IF NOT EXISTS files_{order} ON files (state, {ORDERS[order]}) WHERE state <> 1"
         )
-
-
-def _changed(connection: sqlite3.Connection, file_id: int, status: FileStatus) -> None:
-    (has,) = kept(connection, [status])
-    version = (status.length, status.modification_time, status.file_id)
-    connection.execute(_CHANGED, (*version, status.block_size, *has, file_id))
-
-
-def _reopen(connection: sqlite3.Connection, paths: Sequence[str]) -> Unpack | None:
-    if packs := packs_of(connection, paths):
-        return Unpack(packs)
-    for directory, _, name in (path.rpartition("/") for path in paths):
-        connection.execute(_REOPEN + _OF_PATH, (directory, name))
-    return None
-
-
-def _finish(connection: sqlite3.Connection, rows: list[_Finished]) -> list[bool]:
-    """Whether each row still was of its version."""
-    execute_values(connection, _FINISH, rows)
-    missed = set(connection.execute("SELECT * FROM missed"))
-    if not missed:
-        return [True] * len(rows)
-    connection.execute("DELETE FROM missed")
-    return [row[:4] not in missed for row in rows]
-
-
-def _finish_upload(connection: sqlite3.Connection, rows: list[_Finished]) -> list[bool]:
-    applied = _finish(connection, rows)
-    connection.executemany(
-        _DROP_UPLOAD, [row[:1] for row, was_applied in zip(rows, applied, strict=True) if was_applied]
-    )
-    return applied

@@ -257,10 +257,6 @@ class JournalReader:
 
         return await self._reader.read(ask)
 
-    async def is_live(self, path: str) -> bool:
-        """Whether the source has the file, as far as is known, in whatever state."""
-        return await self.row(path) is not None
-
     async def is_childless(self, path: str) -> bool:
         """Whether nothing is known to lie in a directory; a marker that says so does not count."""
         return await self._reader.read(
@@ -270,7 +266,7 @@ class JournalReader:
     # --- what the source has no longer ----------------------------------------------------------------------------
 
     async def gone(self, after_id: int, limit: int) -> list[GoneFile]:
-        """The files that vanished, by id. A path may come more than once, and may live again: see ``is_live``."""
+        """The files that vanished, by id. A path may come more than once, and may live again: see ``row``."""
         return await self._reader.read(lambda c: [_gone(row) for row in c.execute(_GONE_AFTER, (after_id, limit))])
 
     async def gone_of(self, path: str) -> list[GoneFile]:

@@ -27,6 +27,8 @@ BATCH: Final = 1000
 UNPROVEN: Final = 512
 """Objects that one crash may have left without their commit: as many as were in flight"""
 WORKERS: Final = 16
+CONFIRMED: Final = "deletions.confirmed"
+"""The journal's note of how many a person lets go"""
 PLACE: Final = "deletions.place"
 """The place in the trash of a round that has not come to its end"""
 

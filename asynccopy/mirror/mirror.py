@@ -33,18 +33,17 @@ from asynccopy.mirror.listing import Listing
 from asynccopy.mirror.open_files import may_be_open, young
 from asynccopy.mirror.preflight import look_back, patiently
 from asynccopy.mirror.progress import Progress
-from asynccopy.mirror.renames import PROVEN, carried_over
+from asynccopy.mirror.renames import PROVEN
 from asynccopy.mirror.selection import Selection
-from asynccopy.model import GIB, FileStatus, OpenUpload
+from asynccopy.mirror.twins import rename, twins_of
+from asynccopy.model import FileStatus
 from asynccopy.retry import RetryPolicy
 from asynccopy.storage.interface import Capabilities, Destination, Source
 from asynccopy.storage.retrying import RetryingDestination
 from asynccopy.transfer.copy import Copied, Verify
 from asynccopy.transfer.parts import check_part_size
-from asynccopy.transfer.uploads import abort, intent, is_known
+from asynccopy.transfer.uploads import abort
 
-COPIED_AT_ONCE = GIB
-"""Bytes that every store copies in one request; a larger object may take a multipart upload."""
 CHANGES = 5
 """How often a file may turn out changed in one run before it is left, by name, for the next."""
 
@@ -126,6 +125,7 @@ class Mirror:
         self._claims = Claims(journal, self._look.order, self._held, self._settled, apart=apart)
         self._attributes = False
         self._listed = False
+        self._exhausted = False  # listed, and claimed to the last row
         self._found = asyncio.Event()
         self._claiming = asyncio.Lock()
 
@@ -265,18 +265,24 @@ class Mirror:
         return replace(status, attributes=directory.attributes)
 
     async def _fetch(self) -> bool:
-        """Bring in more rows, waiting for the listing if it must; False when there will be none."""
+        """Bring in more rows, waiting for the listing if it must; False when there will be none.
+
+        Every one of hundreds of idle workers asks: only the first of them asks the journal.
+        """
         async with self._claiming:
             while not self._claimed and not self._stop.is_set():
+                if self._exhausted:
+                    return False
                 listed = self._listed  # read before the rows: a page recorded in between must not be missed
                 self._found.clear()
                 self._settled.clear()
                 rows = await self._claims.next()
                 self._held.update(row.id for row in rows)
-                await self._find_twins(rows)
+                self._twins.update(await twins_of(rows, self._journal))
                 self._claimed.extend(rows)
                 if not rows:
                     if listed:
+                        self._exhausted = True
                         return False
                     await self._found.wait()
             return not self._stop.is_set()
@@ -304,20 +310,17 @@ class Mirror:
 
     # --- files that are not read --------------------------------------------------------------------------------------
 
-    async def _find_twins(self, rows: list[PendingFile]) -> None:
-        """Which of them are only renamed: the source had them under another name, and their objects are there."""
-        if not rows or not (await self._journal.gone_count())[0]:
-            return
-        twins = await self._journal.gone_twins([row.status.version for row in rows])
-        self._twins.update((row.id, twins[row.status.version]) for row in rows if row.status.version in twins)
-
     async def _needs_no_copy(self, row: PendingFile) -> bool:
         """Whether a file is settled without being read: renamed, or left because somebody still writes it."""
         try:
             twin = self._twins.pop(row.id, None)
-            if twin is None or not await self._rename(row, twin):
-                if not await self._is_open(row.status):
-                    return False
+            if twin is not None and await rename(row, twin, self._journal, self._destination):
+                self._progress.renamed_files += 1
+                if self._tell_file is not None:
+                    self._tell_file(row.status.path, row.status.length, None)
+            elif not await self._is_open(row.status):
+                return False
+            else:
                 error = StillOpen(f"{row.status.path}: still being written")
                 await self._failed(Order(row.id, row.status, FileLog(self._journal, row.id)), error)
         except AsyncCopyError as error:
@@ -325,33 +328,6 @@ class Mirror:
                 raise
             return False  # the copy will tell what is wrong
         self._over(row.id)
-        return True
-
-    async def _rename(self, row: PendingFile, twin: GoneFile) -> bool:
-        """Copy the object inside the store; False where that does not prove what reading the file would."""
-        old, new = (self._destination.prefix + path for path in (twin.path, row.status.path))
-        upload = await self._journal.upload(row.id)
-        if old == new:  # it went, and came back
-            meta = await self._destination.head(new)
-            if meta is None or meta.etag != twin.evidence.etag:
-                return False
-        else:
-            known = upload is not None and is_known(upload.upload_id)
-            if not known and row.status.length > COPIED_AT_ONCE:  # a kill may leave the upload of the copy
-                if upload is not None:
-                    await abort(self._destination, new, upload.upload_id)
-                await self._journal.begin_upload(row.id, OpenUpload(intent(copying=True), 0, row.status.version))
-            meta = await self._destination.copy(old, new, row.status.length, twin.evidence.etag)
-        evidence = carried_over(twin.evidence, row.status.length, meta)
-        if evidence is None:
-            return False
-        if upload is not None:  # begun when nobody knew yet where the file had come from
-            await abort(self._destination, new, upload.upload_id)
-            await self._journal.drop_upload(row.id)
-        await self._journal.done(row.id, row.status.version, evidence)
-        self._progress.renamed_files += 1
-        if self._tell_file is not None:
-            self._tell_file(row.status.path, row.status.length, None)
         return True
 
     async def _is_open(self, status: FileStatus) -> bool:

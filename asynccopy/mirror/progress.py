@@ -8,6 +8,7 @@ from time import monotonic
 from msgspec import Struct
 
 from asynccopy.errors import AsyncCopyError, Throttled
+from asynccopy.journal.rows import Failure
 
 KEPT_FAILURES = 1000
 KEPT_SLOWEST = 20
@@ -15,15 +16,6 @@ LONG_DELAY = 1.0
 """Seconds before the next try from which on trouble is worth telling"""
 LATELY = 30.0
 """Seconds for which it is worth telling that a store throttles"""
-
-
-class Failure(Struct, frozen=True):
-    """A file that could not be copied, and why."""
-
-    path: str
-    error_class: str
-    message: str
-    hint: str
 
 
 class Flight(Struct):

@@ -17,10 +17,11 @@ from typing import Any
 
 import uvloop
 
-from asynccopy.simulators.namespace import DEFAULT_BLOCK, SyntheticNamespace
+from asynccopy.simulators.namespace import DEFAULT_BLOCK
 from asynccopy.simulators.object_server import MIB
 from asynccopy.simulators.oss import OssSimulator
 from asynccopy.simulators.s3 import S3Simulator
+from asynccopy.simulators.synthetic import SyntheticNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 
 
@@ -58,6 +59,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 async def _serve(options: argparse.Namespace) -> None:
     latency = options.latency / 1000
+    bucket = ([options.bucket], options.access_key, options.secret_key)
+    told = {key: getattr(options, key) for key in ("etag", "per_second", "per_prefix", "discard", "directory")}
+    told["latency"] = latency
     urls: dict[str, str] = {}
     servers: list[WebHdfsSimulator | S3Simulator | OssSimulator] = []
     async with AsyncExitStack() as stack:
@@ -73,35 +77,12 @@ async def _serve(options: argparse.Namespace) -> None:
             servers.append(await stack.enter_async_context(hdfs))
             urls["webhdfs"] = hdfs.url
         if options.serve in ("both", "s3"):
-            s3 = S3Simulator(
-                [options.bucket],
-                options.access_key,
-                options.secret_key,
-                options.region,
-                weak=options.weak,
-                etag=options.etag,
-                min_part=options.min_part,
-                per_second=options.per_second,
-                per_prefix=options.per_prefix,
-                discard=options.discard,
-                directory=options.directory,
-                latency=latency,
-            )
+            weak, least = options.weak, options.min_part
+            s3 = S3Simulator(*bucket, options.region, weak=weak, min_part=least, **told)
             servers.append(await stack.enter_async_context(s3))
             urls["s3"] = s3.url
         if options.serve == "oss":
-            oss = OssSimulator(
-                [options.bucket],
-                options.access_key,
-                options.secret_key,
-                options.oss_region,
-                etag=options.etag,
-                per_second=options.per_second,
-                per_prefix=options.per_prefix,
-                discard=options.discard,
-                directory=options.directory,
-                latency=latency,
-            )
+            oss = OssSimulator(*bucket, options.oss_region, **told)
             servers.append(await stack.enter_async_context(oss))
             urls |= {"oss": oss.url, "oss-cname": oss.cname}
         _say(urls)

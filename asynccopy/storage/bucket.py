@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import (
     AlreadyThere,
-    AsyncCopyError,
     CredentialsRefused,
     NotFound,
     NotThere,
@@ -27,15 +26,15 @@ from asynccopy.errors import (
     WrongServer,
 )
 from asynccopy.model import ByteRange, FileStatus, FoundUpload, ObjectMeta, ObjectPage
+from asynccopy.storage.client import BucketClient, SendAgain
 from asynccopy.storage.copies import Copies
-from asynccopy.storage.dialect import Dialect, Requests, SendAgain, abort
+from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import (
     Completion,
     check_key,
     http_milliseconds,
     read_any_part,
     read_page,
-    read_upload_id,
     read_uploads,
 )
 from asynccopy.storage.http import Headers, NoBytes, Response
@@ -46,8 +45,6 @@ from asynccopy.storage.overwriting import overwrites
 
 PROBE_KEY: Final = ".asynccopy-probe"
 PROBE: Final = b"asynccopy asks what this store can do"
-COMPLETE_PATIENCE: Final = 300.0
-"""Seconds. A store may copy every part before it answers."""
 
 
 def split_url(url: str, scheme: str, limits: UploadLimits, credentials: str) -> tuple[str, str]:
@@ -74,13 +71,12 @@ class Bucket(ABC):
 
     def __init__(
         self,
-        client: Requests,
+        client: BucketClient,
         dialect: Dialect,
         prefix: str,
         limits: UploadLimits,
         objects: ObjectOptions,
         capabilities: Capabilities | None,
-        store: str,
     ) -> None:
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
@@ -91,7 +87,6 @@ class Bucket(ABC):
         self._capabilities = capabilities
         self._probing = asyncio.Lock()
         self._copies = Copies(client, dialect)
-        self._store = store
         self.publishing = self._objects.condition
 
     # --- what the store can do -----------------------------------------------------------------------------------
@@ -154,7 +149,7 @@ class Bucket(ABC):
             return
         for key, upload_id in left:
             if key == probed:
-                await abort(self._requests, key, upload_id)
+                await self._requests.abort(key, upload_id)
 
     # --- objects -------------------------------------------------------------------------------------------------
 
@@ -239,7 +234,7 @@ class Bucket(ABC):
 
     @property
     def copies(self) -> InStore:
-        return InStore(self, self._copies, self._store)
+        return InStore(self, self._copies, self._requests.store)
 
     @property
     def most_copied(self) -> int:
@@ -263,11 +258,10 @@ class Bucket(ABC):
     async def create_upload(self, key: str, status: FileStatus | None = None) -> str:
         self.check_key(key)
         headers = [*await self._declared(), *self._objects.kept, *self._objects.described(status)]
-        response = await self._requests.request("POST", key, [("uploads", "")], headers)
-        return read_upload_id(response.body, self._requests.subject(key))
+        return await self._requests.begin(key, headers)
 
     async def abort_upload(self, key: str, upload_id: str) -> None:
-        await abort(self._requests, key, upload_id)
+        await self._requests.abort(key, upload_id)
 
     async def list_uploads(self, prefix: str) -> list[tuple[str, str]]:
         return [(key, upload_id) for key, upload_id, _ in await self._begun(prefix)]
@@ -315,7 +309,7 @@ class Bucket(ABC):
         try:
             await self._requests.request("GET", key, [("max-parts", "1"), ("uploadId", upload_id)])
         except NotFound as error:
-            raise gone(error) from error
+            raise UploadGone(error.message) from error
         except (Transient, SideError, PermissionDenied, Refused):
             return  # not known: the lost connection itself is the news
 
@@ -332,7 +326,7 @@ class Bucket(ABC):
         await self._requests.aclose()
 
 
-async def look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+async def look(client: BucketClient, dialect: Dialect, url: str, prefix: str) -> bool:
     """Prove in one try that a bucket can be listed, and tell whether it has keys that begin so.
 
     Sent again only where the refusal itself taught us better. Raises Unreachable, CredentialsRefused, WrongServer,
@@ -344,7 +338,7 @@ async def look(client: Requests, dialect: Dialect, url: str, prefix: str) -> boo
         return await _look(client, dialect, url, prefix)
 
 
-async def _look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bool:
+async def _look(client: BucketClient, dialect: Dialect, url: str, prefix: str) -> bool:
     """Read one entry of the listing. A HEAD of the bucket would not say why it is refused."""
     query = [("list-type", "2"), ("max-keys", "1"), ("prefix", prefix)]
     where = f"{url} at {client.origin}"
@@ -357,8 +351,3 @@ async def _look(client: Requests, dialect: Dialect, url: str, prefix: str) -> bo
     except PermissionDenied as error:
         raise CredentialsRefused(f"{where}: {error}", hint=f"the access key needs {dialect.reading}") from error
     return bool(read_page(response.body, where).objects)
-
-
-def gone(error: AsyncCopyError) -> UploadGone:
-    """Once an upload is completed, some stores call its key missing rather than the upload."""
-    return UploadGone(error.message)

@@ -8,10 +8,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from asynccopy.errors import NotFound, Refused, ServerTrouble, UploadGone, root_cause
+from asynccopy.errors import NotFound, Refused, ServerTrouble, root_cause
 from asynccopy.model import MIB, ByteRange, Part, PartReceipt
-from asynccopy.storage.dialect import Dialect, Requests, abort
-from asynccopy.storage.documents import Completion, PreconditionFailed, read_upload_id, shown
+from asynccopy.storage.client import BucketClient
+from asynccopy.storage.dialect import Dialect
+from asynccopy.storage.documents import Completion, PreconditionFailed, shown
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Original, UploadLimits
 from asynccopy.storage.signing import encode_path
@@ -31,7 +32,7 @@ class Copies:
     that cannot be met.
     """
 
-    def __init__(self, client: Requests, dialect: Dialect) -> None:
+    def __init__(self, client: BucketClient, dialect: Dialect) -> None:
         self._client = client
         self._dialect = dialect
         self.heeded: bool | None = None
@@ -72,15 +73,14 @@ class Copies:
             parts = await self._parts(original, to, upload_id, copied_parts(original.meta.size, limits))
             await self.complete(to, upload_id, parts, condition)
         except BaseException:
-            await abort(self._client, to, upload_id)
+            await self._client.abort(to, upload_id)
             raise
 
     async def begin(self, to: str, headers: Headers) -> str:
         """An upload for copied parts. No checksum is declared: of a part that was copied, stores tell different things
         (versitygw: the whole's).
         """
-        response = await self._client.request("POST", to, [("uploads", "")], headers)
-        return read_upload_id(response.body, self._client.subject(to))
+        return await self._client.begin(to, headers)
 
     async def _parts(self, original: Original, to: str, upload_id: str, parts: Iterator[Part]) -> list[PartReceipt]:
         copied: list[PartReceipt] = []
@@ -113,13 +113,7 @@ class Copies:
         self, to: str, upload_id: str, parts: Sequence[PartReceipt], headers: Headers = ()
     ) -> Completion:
         document = self._dialect.write_completion(parts)
-        headers = [*headers, ("content-type", "application/xml")]
-        try:
-            response = await self._client.request(
-                "POST", to, [("uploadId", upload_id)], headers, document, patience=PATIENCE
-            )
-        except NotFound as error:  # which must not be taken for the original's absence
-            raise UploadGone(error.message) from error
+        response = await self._client.complete(to, upload_id, headers, document)
         return self._dialect.read_completion(response, self._client.subject(to))
 
     def _named(self, original: Original) -> Headers:

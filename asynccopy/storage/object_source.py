@@ -23,7 +23,8 @@ from asynccopy.errors import (
 )
 from asynccopy.model import ByteRange, FileChecksum, FileStatus, FileVersion, ListPage, ObjectMeta
 from asynccopy.storage.bucket import look
-from asynccopy.storage.dialect import Dialect, Requests
+from asynccopy.storage.client import BucketClient
+from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import Level, PreconditionFailed, read_level
 from asynccopy.storage.http import NoBytes, Response
 from asynccopy.storage.interface import KeysRefused, Original, Reader
@@ -47,7 +48,7 @@ class ObjectSource:
     page_size = 1000
     """Entries in a page of a listing; stores give no more."""
 
-    def __init__(self, client: Requests, dialect: Dialect, prefix: str) -> None:
+    def __init__(self, client: BucketClient, dialect: Dialect, prefix: str) -> None:
         self.url = f"{client.subject(None)}/{prefix}" if prefix else client.subject(None)
         self.name = prefix.rpartition("/")[2]
         self._root = prefix

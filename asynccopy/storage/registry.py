@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from asynccopy.config.cluster import Cluster
-from asynccopy.config.hadoop import hadoop_configuration
-from asynccopy.config.hadoop_stores import oss_variables, s3_addressing, s3_variables
-from asynccopy.config.objects import ObjectOptions, Store
+from asynccopy.config.objects import ObjectOptions
 from asynccopy.errors import UsageError
-from asynccopy.logs import log
-from asynccopy.model import Preserved
-from asynccopy.storage.interface import Capabilities, Destination, Source
+from asynccopy.storage.interface import Destination, Source
 from asynccopy.storage.limited import Bandwidth, LimitedSource, Share
 from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.settings import Latency, Place, Settings
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from asynccopy.storage.oss.credentials import CredentialChain as OssChain
-    from asynccopy.storage.oss.settings import OssSettings
-    from asynccopy.storage.s3.credentials import CredentialChain as S3Chain
-    from asynccopy.storage.s3.settings import S3Settings
     from asynccopy.storage.webhdfs.allowance import Allowance
     from asynccopy.storage.webhdfs.auth import Auth, Shared
     from asynccopy.storage.webhdfs.client import WebHdfsClient
@@ -41,47 +34,13 @@ _KNOWN = (
 )
 
 
-Latency = Callable[[float], None]
-"""Told in seconds how long a request took."""
-
-
-class Settings(Struct, frozen=True):
-    """What a URL does not say. ``bandwidth``: bytes per second, None for no limit. ``objects``: what a store is to make
-    of them. ``preserve``: what an HDFS keeps of another one's files; ``file_checksums``: it tells the checksums of what
-    it wrote, see ``model.ObjectMeta``. ``capabilities``: of the destination, where another process has probed it
-    already.
-    """
-
-    sign_payload: bool = False
-    bandwidth: float | None = None
-    concurrency: int = 64
-    s3_endpoint: str | None = None
-    s3_region: str | None = None
-    s3_addressing: str | None = None
-    oss_endpoint: str | None = None
-    oss_region: str | None = None
-    oss_custom_domain: bool = False
-    objects: ObjectOptions = ObjectOptions()
-    cluster: Cluster = Cluster()
-    preserve: tuple[Preserved, ...] = ()
-    file_checksums: bool = False
-    capabilities: Capabilities | None = None
-
-
-class Place(Struct, frozen=True):
-    """One side, in plain values: as another process can open it."""
-
-    url: str
-    settings: Settings
-
-
 class NameNodes:
     """Has the sides that are opened with it share what each nameservice bears, which serves them all, and the cluster;
     which of its NameNodes is active; and who they are there: one delegation token serves them all. Those that have one
     server in common are on one nameservice. ``ask``: who knows who they are, where another process does.
     """
 
-    def __init__(self, ask: Callable[[Place, str, str], Awaitable[str]] | None = None) -> None:
+    def __init__(self, ask: Callable[[Place, str, Origin | None, bool], Awaitable[str]] | None = None) -> None:
         self._allowances: dict[Origin, Allowance] = {}
         self._identities: dict[object, Shared] = {}
         self._ask = ask
@@ -111,13 +70,14 @@ class NameNodes:
             self._identities[key] = Shared(auth)
         return self._identities[key]
 
-    async def lend(self, place: Place, refused: str, host: str) -> str:
-        """What another process is to say of who we are there, in each request to that NameNode; ``refused``: what it
-        said, and was refused. Given a host, a ticket for that alone. Raises CredentialsRefused, Unreachable.
+    async def lend(self, place: Place, refused: str = "", at: Origin | None = None, ticket: bool = False) -> str:
+        """What another process is to say of who we are there, in each request to that NameNode, or to the gateway
+        ``at``; ``refused``: what it said, and was refused. Or a ``ticket`` for the server ``at``. Raises
+        CredentialsRefused, Unreachable.
         """
         base, _ = _namenode(place.url, _scheme(place.url), place.settings.cluster)
         shared = self.identity(base, place.settings, _nameservice(base, place.settings))
-        return await (shared.ticket(host) if host else shared.lend(refused))
+        return await (shared.ticket(at) if ticket and at is not None else shared.lend(refused, at))
 
 
 class Stores:
@@ -162,6 +122,7 @@ def open_source(
     """
     scheme = _scheme(url)
     _check_preserve(url, scheme, settings)
+    pacing = Pacing if stores is None else stores.reading
     if scheme in ("webhdfs", "swebhdfs") or _located(scheme, settings):
         source = _webhdfs(url, scheme, settings, latency, namenodes)
     elif scheme == "file":
@@ -169,27 +130,15 @@ def open_source(
 
         source = LocalSource(url)
     elif scheme == "s3":
+        from asynccopy.storage.s3.settings import known as known_s3
         from asynccopy.storage.s3.source import S3Source
 
-        environ, pacing = _environ(url), Pacing if stores is None else stores.reading
-        source = S3Source(
-            url,
-            settings=_s3_settings(url, settings, environ),
-            credentials=_s3_chain(environ),
-            latency=latency,
-            pacing=pacing,
-        )
+        source = S3Source(url, *known_s3(url, settings), latency=latency, pacing=pacing)
     elif scheme == "oss":
+        from asynccopy.storage.oss.settings import known as known_oss
         from asynccopy.storage.oss.source import OssSource
 
-        environ, pacing = _environ(url), Pacing if stores is None else stores.reading
-        source = OssSource(
-            url,
-            settings=_oss_settings(settings, environ),
-            credentials=_oss_chain(environ),
-            latency=latency,
-            pacing=pacing,
-        )
+        source = OssSource(url, *known_oss(url, settings), latency=latency, pacing=pacing)
     else:
         raise _unknown(url, scheme)
     own = () if settings.bandwidth is None else (Bandwidth(settings.bandwidth),)
@@ -210,12 +159,20 @@ def open_destination(
     """
     scheme = _scheme(url)
     _check_preserve(url, scheme, settings)
+    _check_objects(url, scheme, settings.objects)
+    pacing = Pacing if stores is None else stores.writing
     if scheme == "s3":
-        return _s3(url, settings, latency, stores)
+        from asynccopy.storage.s3.destination import S3Destination
+        from asynccopy.storage.s3.settings import known as known_s3
+
+        objects, able = settings.objects, settings.capabilities
+        return S3Destination(url, *known_s3(url, settings), objects, able, latency=latency, pacing=pacing)
     if scheme == "oss":
-        return _oss(url, settings, latency, stores)
-    if settings.objects.storage_class is not None:
-        raise UsageError(f"{url}: only s3:// and oss:// have storage classes", hint="leave out --storage-class")
+        from asynccopy.storage.oss.destination import OssDestination
+        from asynccopy.storage.oss.settings import known as known_oss
+
+        objects, able = settings.objects, settings.capabilities
+        return OssDestination(url, *known_oss(url, settings), objects, able, latency=latency, pacing=pacing)
     if scheme == "file":
         from asynccopy.storage.local.destination import LocalDestination
 
@@ -243,6 +200,16 @@ def _check_preserve(url: str, scheme: str, settings: Settings) -> None:
         )
 
 
+def _check_objects(url: str, scheme: str, objects: ObjectOptions) -> None:
+    if scheme in ("s3", "oss"):
+        try:
+            objects.check(scheme)  # type: ignore[arg-type]  # these two it is
+        except ValueError as error:
+            raise UsageError(f"{url}: {error}") from error
+    elif objects.storage_class is not None:
+        raise UsageError(f"{url}: only s3:// and oss:// have storage classes", hint="leave out --storage-class")
+
+
 def _unknown(url: str, scheme: str) -> UsageError:
     if scheme == "hdfs":
         return UsageError(
@@ -268,7 +235,7 @@ def _webhdfs_client(
     nameservice = _nameservice(base, settings)
     who = shared.identity(base, settings, nameservice)
     tls = _tls(given.ca_file, given.client_certificate, given.client_key)
-    client = WebHdfsClient(nameservice, who, connections=_connections(settings), tls=tls, redirects=given.redirects)
+    client = WebHdfsClient(nameservice, who, connections=settings.connections, tls=tls, redirects=given.redirects)
     who.join()
     client.latency = latency
     if namenodes is not None:
@@ -334,105 +301,3 @@ def _namenode(url: str, scheme: str, cluster: Cluster) -> tuple[str, str]:
     if "." in components or ".." in components:
         raise UsageError(f"{url}: . and .. are no HDFS names")
     return base, "/" + "/".join(components) if components else ""
-
-
-def _connections(settings: Settings) -> int:
-    return max(16, 2 * settings.concurrency)
-
-
-def _s3(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
-    from asynccopy.storage.s3.destination import S3Destination
-
-    environ, pacing = _environ(url), Pacing if stores is None else stores.writing
-    return S3Destination(
-        url,
-        settings=_s3_settings(url, settings, environ),
-        credentials=_s3_chain(environ),
-        objects=_objects(url, "s3", settings),
-        capabilities=settings.capabilities,
-        latency=latency,
-        pacing=pacing,
-    )
-
-
-def _environ(url: str) -> Mapping[str, str]:
-    """The environment, and what Hadoop's configuration adds for a store."""
-    conf = hadoop_configuration()
-    if conf is None:
-        return os.environ
-    variables = s3_variables if _scheme(url) == "s3" else oss_variables
-    return variables(conf, _bucket(url), os.environ, _warn) | os.environ
-
-
-def _warn(told: str) -> None:
-    log.warning("hadoop_credentials", reason=told)
-
-
-def _bucket(url: str) -> str:
-    return url.partition("://")[2].partition("/")[0]
-
-
-def _s3_chain(environ: Mapping[str, str]) -> S3Chain:
-    from asynccopy.storage.s3.credentials import CredentialChain
-
-    return CredentialChain(environ)
-
-
-def _oss_chain(environ: Mapping[str, str]) -> OssChain:
-    from asynccopy.storage.oss.credentials import CredentialChain
-
-    return CredentialChain(environ)
-
-
-def _s3_settings(url: str, settings: Settings, environ: Mapping[str, str]) -> S3Settings:
-    from asynccopy.storage.s3.settings import S3Settings
-
-    conf = hadoop_configuration()
-    hadoops = None if conf is None else s3_addressing(conf, _bucket(url))
-    addressing = settings.s3_addressing or hadoops or "auto"
-    if addressing not in ("auto", "path", "virtual"):
-        raise UsageError(f"addressing {addressing!r}: must be auto, path or virtual")
-    return S3Settings.from_environment(
-        endpoint=settings.s3_endpoint,
-        region=settings.s3_region,
-        addressing=addressing,  # type: ignore[arg-type]  # checked above
-        sign_payload=settings.sign_payload,
-        connections=_connections(settings),
-        environ=environ,
-    )
-
-
-def _oss(url: str, settings: Settings, latency: Latency | None, stores: Stores | None) -> Destination:
-    from asynccopy.storage.oss.destination import OssDestination
-
-    environ, pacing = _environ(url), Pacing if stores is None else stores.writing
-    return OssDestination(
-        url,
-        settings=_oss_settings(settings, environ),
-        credentials=_oss_chain(environ),
-        objects=_objects(url, "oss", settings),
-        capabilities=settings.capabilities,
-        latency=latency,
-        pacing=pacing,
-    )
-
-
-def _oss_settings(settings: Settings, environ: Mapping[str, str]) -> OssSettings:
-    from asynccopy.storage.oss.settings import OssSettings
-
-    return OssSettings.from_environment(
-        endpoint=settings.oss_endpoint,
-        region=settings.oss_region,
-        custom_domain=settings.oss_custom_domain,
-        connections=_connections(settings),
-        environ=environ,
-    )
-
-
-def _objects(url: str, store: Store, settings: Settings) -> ObjectOptions:
-    """Raises UsageError for what this kind of store does not take."""
-    try:
-        settings.objects.check(store)
-    except ValueError as error:
-        raise UsageError(f"{url}: {error}") from error
-    return settings.objects

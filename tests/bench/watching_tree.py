@@ -26,7 +26,7 @@ import uvloop
 from asynccopy.config import load
 from asynccopy.daemon.build import journal_path, open_sides, rules
 from asynccopy.journal import Journal, PendingFile
-from asynccopy.mirror.watch import FULL, LAST, SELECTED
+from asynccopy.mirror.passes import FULL, LAST, SELECTED
 from asynccopy.model import Evidence, FileStatus
 from asynccopy.simulators.namespace import Generated, TreeNamespace
 from asynccopy.simulators.s3 import S3Simulator
@@ -108,7 +108,7 @@ async def seed(estate: Estate, configuration: Path) -> None:
     """As a mirror leaves it that has copied everything, and looked at it several times."""
     config = load(configuration)
     [(name, mirror)] = config.mirrors.items()
-    source, destination = open_sides(config, mirror)
+    source, destination = await open_sides(config, mirror)
     selection = rules(mirror).selection.text
     path = journal_path(config, name, source.url, destination.url)
     journal = await Journal.open(path, source=source.url, destination=destination.url)

@@ -17,9 +17,10 @@ from asynccopy.executors.recipe import inline
 from asynccopy.journal import Journal, Listed
 from asynccopy.mirror.deletions import Handling
 from asynccopy.mirror.mirror import CopyOptions
+from asynccopy.mirror.rules import Rules
 from asynccopy.mirror.schedule import Cadence
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.watch import Rules, Watcher
+from asynccopy.mirror.watch import Watcher
 from asynccopy.model import MIB, OpenUpload
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from asynccopy.units import Cap
@@ -204,7 +205,7 @@ class Life:
         now = time.time()
         self.watcher.scan()
         async with asyncio.timeout(20):
-            while self.watcher.looked.last < now or self.watcher.state == "copying":  # noqa: ASYNC110
+            while self.watcher.passes.looked.last < now or self.watcher.state == "copying":  # noqa: ASYNC110
                 assert not self.running.done(), self.running.result()
                 await asyncio.sleep(0.001)
 
@@ -297,8 +298,8 @@ async def test_a_renamed_directory_is_not_read_again(lives: Callable[..., Life])
     source.put("e/new", b"n")
     await life.one_pass()
     assert life.objects() == {f"e/f{n}": bytes([n]) * 50 for n in range(40)} | {"e/new": b"n"}
-    assert (life.watcher.progress.renamed_files, life.watcher.progress.copied_files) == (40, 1)
-    assert life.watcher.progress.moved_bytes == 1
+    assert (life.watcher.passes.progress.renamed_files, life.watcher.passes.progress.copied_files) == (40, 1)
+    assert life.watcher.passes.progress.moved_bytes == 1
 
 
 async def test_an_upload_of_a_file_that_proves_renamed_is_aborted(lives: Callable[..., Life]) -> None:
@@ -321,5 +322,5 @@ async def test_an_upload_of_a_file_that_proves_renamed_is_aborted(lives: Callabl
     life.begin()
     await life.one_pass()
     assert life.objects() == {"e/big": body}
-    assert life.watcher.progress.renamed_files == 1
+    assert life.watcher.passes.progress.renamed_files == 1
     assert list(await life.destination.list_uploads("")) == []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import struct
 import subprocess
 import time
@@ -20,6 +19,7 @@ import pytest
 from asynccopy.config.cluster import Cluster
 from asynccopy.model import ByteRange
 from asynccopy.storage.interface import Source
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import Settings, open_source
 from asynccopy.storage.webhdfs.auth import TokenEnded
 from asynccopy.storage.webhdfs.delegation import AGAIN
@@ -32,25 +32,20 @@ from testbed.kdc import Kdc, client_configuration
 from testbed.s3 import Store
 from tests.place import equal
 from tests.program import Ended, Program, eventually
+from tests.real.secure import MOST, RENEW, TICKET, TOKENS, issued, people, used
 from tests.servers import require
 from tests.service import Service
 
 pytestmark = pytest.mark.timeout(300)
 
-RENEW, MOST = 20, 60
-"""Seconds: for how long a delegation token is good, and up to when it can be renewed."""
-TICKET = 25
-"""Seconds that a ticket of alice is good: it ends in the middle of every longer test."""
 LONG = float(os.environ.get("ASYNCCOPY_TOKEN_SECONDS", "75"))
 
 
 class Secure(Hdfs):
-    """People: alice, bob, and proxy, who may act for others."""
+    """People: see ``secure.people``."""
 
     def __init__(self, directory: Path, realm: Kdc) -> None:
-        properties = {
-            "dfs.namenode.delegation.token.renew-interval": RENEW * 1000,
-            "dfs.namenode.delegation.token.max-lifetime": MOST * 1000,
+        properties = TOKENS | {
             # Nobody kills this NameNode, and each file that the tests write would have to wait for the disk.
             "dfs.namenode.edits.noeditlogchannelflush": "true",
             # A DataNode that keeps its connection to the NameNode does not see that a token was cancelled.
@@ -63,15 +58,8 @@ class Secure(Hdfs):
 
     def start(self) -> None:
         super().start()
-        self.realm.add("bob", "proxy", "carol")
-        self.realm.add("alice", life=f"{TICKET} seconds")
-        for name in ("alice", "bob", "proxy"):
-            self.realm.keytab(name)
-        with self.client() as client:
-            for name in ("alice", "bob"):
-                client.mkdirs(f"/home/{name}")
-                client.set_owner(f"/home/{name}", name, "users")
-                client.set_permission(f"/home/{name}", "700")
+        people(self, self.realm)
+        self.realm.add("carol")
 
     def plant(self, root: str, count: int = 30, size: int = 3_000) -> Manifest:
         """Files as the superuser writes them, which alice may read."""
@@ -82,16 +70,6 @@ class Secure(Hdfs):
 
     def log(self) -> str:
         return self.namenode.log.read_text(errors="replace")
-
-
-def issued(log: str, owner: str = "alice") -> int:
-    """How many tokens the NameNode has made for somebody."""
-    return len(re.findall(rf"Creating password for identifier: \(token for {owner}:", log))
-
-
-def used(log: str) -> set[str]:
-    """The tokens that requests have carried, as the NameNode's request log shows them."""
-    return set(re.findall(r"[?&](?:delegation|token)=([\w-]{60,})", log))
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +215,17 @@ def test_a_proxy_user_acts_for_others(secure: Secure, program: Program, bucket: 
     assert "hadoop.proxyuser" in ended.err
 
 
+def test_a_given_token_is_used_for_nobody_else(secure: Secure, program: Program, bucket: str) -> None:
+    """The server would not look at ``doas`` beside it, and give alice's files for bob's."""
+    file = program.folder / "token"
+    fetch_token(secure, file, program.folder)
+    for doas, code in (("alice", 0), ("bob", 2)):
+        config = endpoint(secure, program, token_file=str(file), doas=doas)
+        ended = program.copy("dc:/home/alice", f"s3://{bucket}/{doas}", *config)
+        assert ended.code == code, ended.err
+    assert "is that of alice, and `doas` says bob" in ended.err
+
+
 def test_two_endpoints_are_two_people(secure: Secure, program: Program) -> None:
     """From what only alice may read to where only bob may write, in one process."""
     with secure.client() as client:
@@ -287,7 +276,7 @@ async def test_realms_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("KRB5_CONFIG", str(tmp_path / "krb5.conf"))
         people = [Identity(keytab=str(realm.keytab("alice"))) for realm in (first, second)]
         for _ in range(2):
-            greetings = [await person.greeting("localhost") for person in people]
+            greetings = [await person.greeting(Origin("http", "localhost", 9870)) for person in people]
             assert [greeting.principal for greeting in greetings] == ["alice@A.TEST", "alice@B.TEST"]
 
 

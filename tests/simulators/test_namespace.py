@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asynccopy.simulators.namespace import Generated, Namespace, SyntheticNamespace, TreeNamespace
+from asynccopy.simulators.namespace import Generated, Namespace, TreeNamespace
+from asynccopy.simulators.synthetic import SyntheticNamespace
 
 ODD_NAMES = ["a", "Z", "0", "\u00e9", "e\u0301", "日本", "😀", "~", "a b", "a%20b", "a+b", "ü", "\x7f"]
 

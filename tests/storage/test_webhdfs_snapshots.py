@@ -14,8 +14,9 @@ from asynccopy.errors import AsyncCopyError, NotFound, Refused, ServerTrouble, S
 from asynccopy.model import ByteRange, Change
 from asynccopy.retry import RetryPolicy
 from asynccopy.simulators.faults import Fault, Status
-from asynccopy.simulators.namespace import SyntheticNamespace, TreeNamespace
+from asynccopy.simulators.namespace import TreeNamespace
 from asynccopy.simulators.server import Reply
+from asynccopy.simulators.synthetic import SyntheticNamespace
 from asynccopy.simulators.webhdfs import WebHdfsSimulator
 from asynccopy.simulators.webhdfs_messages import json, remote_exception
 from asynccopy.storage.interface import Snapshots, Source

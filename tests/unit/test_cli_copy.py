@@ -175,6 +175,7 @@ def test_buckets_of_one_name_at_two_addresses_are_two(
     config.write_text("".join(f'[endpoints.{n}]\ntype = "s3"\nbucket = "bkt"\nendpoint = "{u}"\n' for n, u in tables))
     assert main(["copy", "--config", str(config), "here:/x", "there:/x"]) == code, capsys.readouterr().err
 
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -233,6 +233,7 @@ HOOK = '[webhooks.ops]\nurl = "https://hooks/T0/s3cr3t"\n'
         (f'{HDFS}url = "webhdfs://nn:1"\nurls = ["webhdfs://nn:2"]', "exactly one of `url` and `urls` is needed"),
         (f'{HDFS}url = "nn:9870"', "must look like webhdfs://host:port"),
         (f'{HDFS}urls = ["http://nn:9870/webhdfs/v1"]', "must look like webhdfs://host:port"),
+        (f'{HDFS}urls = ["http://nn:9870", "http://nn2:99870"]', "port 99870 does not exist"),
         (f'{HDFS}url = "http://nn"\nbandwidth = 5', "`bandwidth`: 5 has no unit"),
         (f'{HDFS}url = "http://nn"\nconcurrency = "auto"', "`concurrency`: Expected `int`, got `text`"),
         (f'{S3}endpoint = "https://s3"', "missing key `bucket`"),
@@ -325,6 +326,19 @@ def test_where_state_and_socket_lie_without_a_word(tmp_path: Path) -> None:
     assert state_directory({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/asynccopy"
     given = read("[daemon]\nstate = '/a'", STATE_DIRECTORY="/s").daemon
     assert (given.state, given.socket) == ("/a", "/a/control.sock")
+
+
+def test_who_has_no_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that run under some number."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with pytest.raises(UsageError, match="no home directory") as raised:
+        state_directory({})
+    assert raised.value.hint == "set XDG_STATE_HOME"
+    assert state_directory({"XDG_STATE_HOME": "/x"}) == Path("/x/asynccopy")
 
 
 def test_others_are_let_in_with_a_token() -> None:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from pathlib import Path
+from time import monotonic
 
 import pytest
 import structlog
 
 from asynccopy.config.cluster import Cluster
-from asynccopy.errors import AsyncCopyError, CredentialsRefused, Unreachable, UsageError
+from asynccopy.errors import AsyncCopyError, CredentialsRefused, ServerTrouble, Unreachable, UsageError
 from asynccopy.storage.http import Response
+from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import NameNodes, Place, Settings
 from asynccopy.storage.webhdfs import kerberos
 from asynccopy.storage.webhdfs.auth import ASK, Auth, Given, Lent, Password, Simple
-from asynccopy.storage.webhdfs.delegation import AGAIN, Delegated, Issued
-from asynccopy.storage.webhdfs.identity import FoundOut, identity
+from asynccopy.storage.webhdfs.delegation import AGAIN, Delegated, EachDelegated, Issued, SpnegoIssuer
+from asynccopy.storage.webhdfs.delegation import refusal as token_refusal
+from asynccopy.storage.webhdfs.identity import FoundOut, TokenFile, identity
 from asynccopy.storage.webhdfs.kerberos import Identity, refusal
 from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
+from asynccopy.storage.webhdfs.tokens import Token
 
 INVALID = Response(403, {}, b'{"RemoteException":{"exception":"InvalidToken","message":"expired"}}')
 DENIED = Response(403, {}, b'{"RemoteException":{"exception":"AccessControlException","message":"no"}}')
@@ -161,6 +166,25 @@ async def test_closing_cancels_and_a_later_request_gets_another(bank: Bank, auth
     await auth.aclose()  # is no failure of the copy
 
 
+@pytest.mark.parametrize(
+    ("exception", "message", "kind"),
+    [
+        ("AccessControlException", "alice tries to renew a token with non-matching renewer = bob", CredentialsRefused),
+        ("UnsupportedOperationException", "op=RENEWDELEGATIONTOKEN is not supported", CredentialsRefused),
+        ("InvalidToken", "alice tried to renew an expired token", CredentialsRefused),
+        ("IOException", "the edit log is busy", ServerTrouble),
+    ],
+)
+def test_no_file_is_to_blame_for_a_token_that_is_refused(
+    exception: str, message: str, kind: type[AsyncCopyError]
+) -> None:
+    """Else every file would fail by it, one after the other, and a token that cannot be renewed not be replaced."""
+    body = json.dumps({"RemoteException": {"exception": exception, "message": message}}).encode()
+    error = token_refusal(Response(403, {}, body), "nn RENEWDELEGATIONTOKEN")
+    assert type(error) is kind
+    assert message in error.message
+
+
 # --- others who have one ------------------------------------------------------------------------------------------
 
 
@@ -178,11 +202,46 @@ async def test_a_given_token_is_read_again_when_it_is_refused() -> None:
     assert await given.query() == "&delegation=b"
 
 
+@pytest.mark.parametrize(("owner", "right"), [("bob", True), ("bob@A.TEST", True), ("alice", False), ("", False)])
+@pytest.mark.parametrize("way", ["ASYNCCOPY_DELEGATION_TOKEN", "token_file", "HADOOP_TOKEN_FILE_LOCATION"])
+async def test_a_token_that_is_somebody_elses_than_doas_says_is_not_used(
+    owner: str, right: bool, way: str, tmp_path: Path
+) -> None:
+    """The server takes the token, and does not look at ``doas`` then: all would be done as its owner."""
+    identifier = bytes([0, len(owner)]) + owner.encode() + b"\5alice\0\1\2"
+    text = Token(identifier, b"secret", "WEBHDFS delegation", "").text
+    (tmp_path / "token").write_text(text)
+    file = str(tmp_path / "token")
+
+    async def who() -> str:
+        if way == "token_file":
+            return await found(doas="bob", token_file=file).query()
+        return await found({way: text if way.startswith("ASYNC") else file}, doas="bob").query()
+
+    if right:
+        assert await who() == f"&delegation={text}"
+    else:
+        with pytest.raises(UsageError, match=f"is that of {owner or 'nobody'}, and `doas` says bob"):
+            await who()
+
+
+@pytest.mark.parametrize("cause", ["StandbyException", "ipc.RetriableException: SecretManager$InvalidToken: not found"])
+async def test_a_token_is_not_refused_by_who_cannot_know_it_yet(cause: str) -> None:
+    """A standby NameNode, and one that is becoming active and still reads which tokens there are."""
+    given, lent = Given(lambda: asyncio.sleep(0, "a"), "FILE"), Lent(lambda *asked: asyncio.sleep(0, "a"))
+    said = {"exception": "SecurityException", "message": f"Failed: SecretManager$InvalidToken: {cause}"}
+    if cause.startswith("ipc"):
+        said["message"] = f"Failed: org.apache.hadoop.{cause}"
+    answer = Response(403, {}, json.dumps({"RemoteException": said}).encode())
+    for auth in (given, lent):
+        assert not auth.refused(await auth.query(), answer)
+
+
 async def test_a_worker_asks_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     now, asked, answer = 0.0, list[str](), "&delegation=a"
     monkeypatch.setattr("asynccopy.storage.webhdfs.auth.monotonic", lambda: now)
 
-    async def ask(refused: str, host: str) -> str:
+    async def ask(refused: str, at: Origin | None, ticket: bool) -> str:
         asked.append(refused)
         return answer
 
@@ -199,10 +258,25 @@ async def test_a_worker_asks_its_parent(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == ["", "", "&delegation=b"]
 
 
+async def test_a_worker_asks_for_each_gateway_apart() -> None:
+    one, two = (server.origin for server in servers(["http://h1:14000", "http://h2:14000"]))
+    asked = list[tuple[str, Origin | None]]()
+
+    async def ask(refused: str, at: Origin | None, ticket: bool) -> str:
+        asked.append((refused, at))
+        return f"&delegation={len(asked)}"
+
+    lent = Lent(ask)
+    assert [await lent.query(at) for at in (None, one, two, one, two)] == [f"&delegation={n}" for n in (1, 2, 3, 2, 3)]
+    assert lent.refused("&delegation=2", INVALID)
+    assert [await lent.query(at) for at in (None, one, two)] == [f"&delegation={n}" for n in (1, 4, 3)]
+    assert asked == [("", None), ("", one), ("", two), ("&delegation=2", one)]
+
+
 async def test_what_is_lent_is_the_same_as_what_is_used() -> None:
     namenodes = NameNodes()
     place = Place("webhdfs://nn:9870/a", Settings(cluster=Cluster(user="me", auth="simple")))
-    assert await namenodes.lend(place, "", "") == "&user.name=me"
+    assert await namenodes.lend(place) == "&user.name=me"
     mine = namenodes.identity(
         "webhdfs://nn:9870", Settings(cluster=Cluster(user="me", auth="simple"), concurrency=3), NN
     )
@@ -213,11 +287,51 @@ async def test_what_is_lent_is_the_same_as_what_is_used() -> None:
     assert there is mine
 
 
+# --- at gateways --------------------------------------------------------------------------------------------------
+
+
+class Banks(SpnegoIssuer):
+    """Each server of a nameservice is a bank of its own; the first one asked is the second of them."""
+
+    def __init__(self) -> None:
+        super().__init__(Nameservice(servers(["http://h1:14000", "http://h2:14000"])), Identity())
+        self.banks = {server.origin: Bank() for server in self._servers}
+        for bank in self.banks.values():
+            bank.now = monotonic()
+        self._answered = self._servers[1]
+
+    def only(self, origin: Origin) -> SpnegoIssuer:
+        return self.banks[origin]  # type: ignore[return-value]
+
+    async def issue(self) -> Issued:
+        return await self.banks[self._servers[1].origin].issue()
+
+    async def cancel(self, token: Issued) -> None:
+        await self.banks[self._servers[1].origin].cancel(token)
+
+
+async def test_each_gateway_has_a_token_of_its_own() -> None:
+    issuer = Banks()
+    (one, first), (two, second) = issuer.banks.items()
+    auth = EachDelegated(issuer)
+    shared = await auth.query()
+    assert shared == await auth.query(two), "the one that was issued there before they were known to be gateways"
+    assert issuer._nameservice.servers == (issuer._servers[1],), "and which is renewed and cancelled nowhere else"
+    await auth.query(one)
+    assert (first.issued, second.issued) == (1, 1)
+    assert auth.refused(shared, INVALID)
+    assert not auth.refused(shared, DENIED)
+    await auth.aclose()
+    assert (first.cancelled, second.cancelled) == (["token-1"], ["token-1"])
+
+
 # --- found out ----------------------------------------------------------------------------------------------------
 
 
 def found(environ: dict[str, str] | None = None, **keys: object) -> Auth:
-    return identity(Cluster(**keys), "webhdfs://nn:9870", NN, environ or {})  # type: ignore[arg-type]
+    cluster = Cluster(**keys)  # type: ignore[arg-type]
+    nameservice = Nameservice(servers(cluster.servers)) if cluster.servers else NN
+    return identity(cluster, "webhdfs://nn:9870", nameservice, environ or {})
 
 
 @pytest.mark.parametrize(
@@ -229,6 +343,7 @@ def found(environ: dict[str, str] | None = None, **keys: object) -> Auth:
         ({"principal": "a"}, {"ASYNCCOPY_DELEGATION_TOKEN": "x"}, Delegated),
         ({"ccache": "KCM:"}, {}, Delegated),
         ({"auth": "kerberos"}, {}, Delegated),
+        ({"auth": "kerberos", "servers": ("http://h1:14000", "http://h2:14000")}, {}, EachDelegated),
         ({"token_file": "/t"}, {}, Given),
         ({"auth": "token"}, {"HADOOP_TOKEN_FILE_LOCATION": "/t"}, Given),
         ({}, {"HADOOP_TOKEN_FILE_LOCATION": "/t"}, FoundOut),
@@ -245,6 +360,20 @@ def test_what_is_missing_is_said() -> None:
         found({"ASYNCCOPY_DELEGATION_TOKEN": "%%%"}, auth="token")
     with pytest.raises(UsageError, match="`user` and `password_file`"):
         found(auth="password")
+
+
+async def test_a_process_whose_user_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As containers have it that run under some number."""
+
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert await found({"HADOOP_USER_NAME": "etl"}).query() == "&user.name=etl"
+    assert type(found(auth="kerberos")) is Delegated
+    with pytest.raises(UsageError, match="webhdfs://nn:9870: the user who runs this has no name") as raised:
+        await found().query()
+    assert "HADOOP_USER_NAME" in raised.value.hint
 
 
 async def test_a_password_is_a_header(tmp_path: Path) -> None:
@@ -267,11 +396,54 @@ async def test_a_server_that_wants_kerberos_gets_it() -> None:
     assert await auth.query() == "&user.name=by%20ticket"
 
 
+class Looking(TokenFile):
+    """A file with tokens of another cluster; each look at it takes until ``may`` is set for it."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(b"HDTS\1\0")
+        super().__init__(str(path), "webhdfs://nn:9870", NN, meant=False)
+        self.may: list[asyncio.Event] = []
+
+    async def find(self) -> str | None:
+        self.may.append(asyncio.Event())
+        await self.may[-1].wait()
+        return await super().find()
+
+
+async def test_what_was_found_out_is_not_forgotten_by_who_looked_for_longer(tmp_path: Path) -> None:
+    file = Looking(tmp_path / "tokens")
+    auth = FoundOut(lambda: Simple("me"), lambda: Simple("by ticket"), file)
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(auth.query()) for _ in range(2)]
+        await asyncio.sleep(0)
+        file.may[0].set()
+        who = await asked[0]
+        assert auth.refused(who, NEGOTIATE)
+        for event in file.may:
+            event.set()
+    assert await auth.query() == "&user.name=by%20ticket"
+
+
+async def test_a_token_file_of_another_cluster_is_named_where_nothing_else_helps(tmp_path: Path) -> None:
+    class NoTicket(Simple):
+        async def query(self, at: Origin | None = None) -> str:
+            raise CredentialsRefused("nn: Kerberos: No credentials", hint="run kinit")
+
+    (tmp_path / "tokens").write_bytes(b"HDTS\1\0")
+    file = TokenFile(str(tmp_path / "tokens"), "webhdfs://nn:9870", NN, meant=False)
+    auth = FoundOut(lambda: Simple("me"), lambda: NoTicket(None), file)
+    auth.refused(await auth.query(), NEGOTIATE)
+    with pytest.raises(CredentialsRefused, match="nn: Kerberos: No credentials") as raised:
+        await auth.query()
+    assert raised.value.hint.startswith("run kinit; ")
+    assert f"{tmp_path}/tokens: holds no delegation token that is surely for webhdfs://nn:9870" in raised.value.hint
+
+
 async def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     kerberos.library.cache_clear()
     monkeypatch.setattr(kerberos, "LIBRARY", "libnosuchgssapi.so.2")
     with pytest.raises(UsageError, match="libnosuchgssapi") as raised:
-        await Identity().greeting("nn")
+        await Identity().greeting(NN.active.origin)
     assert "libgssapi-krb5-2" in raised.value.hint
     kerberos.library.cache_clear()
 
@@ -288,7 +460,7 @@ async def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.M
     ],
 )
 def test_what_kerberos_says_has_a_hint(said: str, kind: type[AsyncCopyError], hint: str) -> None:
-    error = refusal("nn", said)
+    error = refusal(NN.active.origin, said)
     assert type(error) is kind
     assert said in error.message
     assert hint in error.hint

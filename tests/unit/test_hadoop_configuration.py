@@ -50,6 +50,7 @@ def test_old_names() -> None:
     assert conf.get("fs.defaultFS") == "hdfs://nn:1"
     assert conf.get("dfs.namenode.http-address") == "nn:2"
     assert conf.list("dfs.nameservices") == ("a", "b")
+    assert read(resource(**{"fs.defaultFS": "hdfs://nn", "dir": "${fs.default.name}/a"})).get("dir") == "hdfs://nn/a"
     final = b'<configuration><property name="fs.default.name" value="x" final="true"/></configuration>'
     assert read(final, resource(**{"fs.defaultFS": "y"})).get("fs.defaultFS") == "x"
 
@@ -83,6 +84,14 @@ def test_a_variable_twice_is_no_loop_and_a_loop_ends() -> None:
     with pytest.raises(UsageError, match="/conf: `v0`: more than 20 variables"):
         read(resource(**values)).get("v0")
     assert read(resource(**values, v30="end")).get("v11") == "end"
+
+
+def test_a_user_without_a_name_is_a_variable_that_nobody_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert read(resource(a="/home/${user.name}")).get("a") == "/home/${user.name}"
 
 
 def test_includes() -> None:

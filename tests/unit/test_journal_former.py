@@ -126,7 +126,7 @@ async def test_a_failure_after_a_success_is_a_new_one(journal: Journal) -> None:
 async def test_a_file_that_is_still_written_has_not_failed(journal: Journal) -> None:
     await listed(journal, file("f"))
     (pending,) = await journal.pending(0, 10)
-    await journal.waiting(pending.id, "being written")
+    await journal.failed(pending.id, "StillOpen", "being written", "")
     assert (await journal.totals()).open_files == 1
     assert await journal.former("f") == []
     await journal.failed(pending.id, StillOpen.__name__ + "Too", "no", "")  # this class alone is left out

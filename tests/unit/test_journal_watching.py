@@ -161,14 +161,14 @@ async def test_a_gone_file_keeps_version_and_evidence_until_it_is_forgotten(jour
     assert [row.id for row in await journal.gone(first, 10)] == [max(row.id for row in rows.values())]
     await journal.forget_gone([row.id])
     assert await gone(journal) == ["a/1"] and await journal.gone_count() == (1, 1)
-    assert not await journal.is_live("z") and await journal.is_live("a/2") and await journal.is_live("e/")
+    assert not await journal.row("z") and await journal.row("a/2") and await journal.row("e/")
 
 
 async def test_a_path_that_lives_again_is_in_both(journal: Journal) -> None:
     await passed(journal, TREE)
     await passed(journal, without("z"))
     await passed(journal, [*without("z"), file("z", 9, 9, 99)])
-    assert await gone(journal) == ["z"] and await journal.is_live("z")
+    assert await gone(journal) == ["z"] and await journal.row("z")
     await passed(journal, without("z"))
     assert await gone(journal) == ["z", "z"]
 
@@ -361,7 +361,7 @@ async def test_a_directory_of_a_file_that_is_not_done_is_listed(journal: Journal
     await journal.begin_pass("all", "quick")
     assert await met(journal, TREE) == ["", "a", "t"]
     assert set(await ids(journal)) == {"a/2"}
-    await journal.waiting(row.id, "open")
+    await journal.failed(row.id, "StillOpen", "open", "")
     await journal.finish_pass(True)
     assert await quick(journal, TREE) == ["", "a", "t"]
     assert await quick(journal, TREE) == ["", "t"]
@@ -510,7 +510,7 @@ async def test_failures_by_class(journal: Journal) -> None:
     await met(journal, [file(f"f{n}", n) for n in range(6)])
     for path, number in (await ids(journal)).items():
         if path == "f0":
-            await journal.waiting(number, f"{path}: still being written")
+            await journal.failed(number, "StillOpen", f"{path}: still being written", "")
         elif path < "f4":
             await journal.failed(number, "PermissionDenied", f"no {path}", "grant")
         elif path == "f4":
@@ -544,8 +544,8 @@ async def test_files_that_are_open_are_counted_through_all_they_go_through(journ
     await met(journal, [file("a", 1), file("b", 2), file("c", 4), file("d", 8)])
     numbers = await ids(journal)
     for number in numbers.values():
-        await journal.waiting(number, "open")
-        await journal.waiting(number, "still open")
+        await journal.failed(number, "StillOpen", "open", "")
+        await journal.failed(number, "StillOpen", "still open", "")
     assert await open_files() == (4, 15)
     await journal.changed(numbers["a"], file("a", 16))
     await journal.vanished(numbers["b"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 import structlog
 
 from asynccopy import logs
-from asynccopy.logs import bound, configure, hide, log, printable, redact
+from asynccopy.logs import configure, hide, log, printable, redact
 
 
 @pytest.fixture(autouse=True)
@@ -208,26 +207,6 @@ def test_json_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
         "path": "a\n\x1b\udcff",
         "token": "[redacted]",
     }
-
-
-async def test_a_mirrors_fields_are_on_all_that_it_tells(tmp_path: Path) -> None:
-    configure(file=tmp_path / "events")
-
-    async def mirror(name: str) -> None:
-        with bound(mirror=name):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(file(name), name=f"a file of {name}")
-
-    async def file(name: str) -> None:
-        await asyncio.sleep(0)
-        log.warning("told", by=name)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(mirror("a"), name="a")
-        group.create_task(mirror("b"), name="b")
-    log.warning("outside", by="nobody")
-    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
-    assert [(event.get("mirror"), event["by"]) for event in events] == [("a", "a"), ("b", "b"), (None, "nobody")]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full here")

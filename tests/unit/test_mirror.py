@@ -459,6 +459,24 @@ async def test_rows_that_are_settled_while_they_are_read_are_not_claimed_again(j
     assert progress.copied_files == 60
 
 
+async def test_the_journal_is_not_asked_by_every_idle_worker(job: Job) -> None:
+    """Hundreds of them stand by; together their looks cost as much CPU as copying hundreds of files."""
+    looks = 0
+
+    class CountingReader:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(job.journal, name)
+
+        async def pending(self, *args: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return await job.journal.pending(*args)
+
+    await job.run(journal=CountingReader(), concurrency=200)
+    assert job.destination.objects == TREE
+    assert looks < 40
+
+
 async def test_the_plan_is_what_copy_would_copy(job: Job) -> None:
     mirror = Mirror(
         job.source, job.destination, job.journal, selection=Selection(exclude=("g/",)), options=CopyOptions(),

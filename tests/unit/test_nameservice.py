@@ -8,12 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from asynccopy.errors import AsyncCopyError, ConnectionLost, NoActiveNameNode, NotFound, Stalled, Unreachable
-from asynccopy.storage.http import HttpDoor
+from asynccopy.storage.http import HttpDoor, Response
 from asynccopy.storage.pool import Origin
 from asynccopy.storage.registry import NameNodes
 from asynccopy.storage.webhdfs.auth import Simple
 from asynccopy.storage.webhdfs.client import WebHdfsClient
 from asynccopy.storage.webhdfs.nameservice import HUNG, SLOW, Nameservice, Server, servers
+from asynccopy.storage.webhdfs.redirects import Permitted, redirect
 
 ONE, TWO = servers(["http://nn1:9870", "http://nn2:9870"])
 
@@ -191,6 +192,16 @@ async def test_gateways_take_turns_and_one_that_failed_rests(cluster: Cluster) -
 )
 def test_servers(url: str, server: Server) -> None:
     assert servers([url]) == [server]
+
+
+def test_a_gateway_that_writes_its_name_otherwise_is_itself() -> None:
+    """Else it would be taken for a DataNode that nobody has reported."""
+    [knox] = servers(["https://Knox.Corp:8443/gateway/prod"])
+    answer = Response(307, {"location": "https://KNOX.corp:8443/gateway/prod/webhdfs/data/v1/webhdfs/v1/f?_=x"}, b"")
+    found = redirect(answer, knox.origin, "asked")
+    assert found.origin == knox.origin
+    assert found.prefix == "/gateway/prod/webhdfs/data/v1/webhdfs/v1"
+    assert Permitted([knox.origin]).leads(found.origin)
 
 
 def client(*urls: str) -> WebHdfsClient:

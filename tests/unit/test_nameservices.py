@@ -116,6 +116,21 @@ def test_the_default_may_be_a_mount_table() -> None:
             "hdfs://x/",
             "neither `dfs.namenode.http-address.x` nor",
         ),
+        (
+            LAKE | {"dfs.namenode.http-address.lake.nn1": "${nn.host}:9870"},
+            "hdfs://lake/",
+            "`dfs.namenode.http-address.lake.nn1`: '${nn.host}:9870' is no host:port",
+        ),
+        (
+            LAKE | {"dfs.namenode.https-address.lake.nn1": "a.example:99999"},
+            "swebhdfs://lake/",
+            "`dfs.namenode.https-address.lake.nn1`: 'a.example:99999' is no host:port",
+        ),
+        (
+            {"dfs.nameservices": "x", "dfs.namenode.rpc-address.x": "${nn.host}:8020"},
+            "hdfs://x/",
+            "neither `dfs.namenode.http-address.x` nor",
+        ),
         (MOUNTS, "viewfs://all/", "spans the mounts /data, /data/logs, /tmp"),
         (MOUNTS, "viewfs://all/data", "spans the mounts /data/logs"),
         (MOUNTS, "viewfs://rest/", "spans the mounts /logs"),

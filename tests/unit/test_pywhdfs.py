@@ -145,7 +145,12 @@ def test_the_users_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ),
         ('"mounts": ["/"]', '"mounts": "/"', "line 11: `clusters[0].nameservices[0].mounts`: Expected `array`"),
         ('"mounts": ["/"]', '"mounts": ["/", "/"]', "'/' belongs to two nameservices"),
+        ('"mounts": ["/"]', '"mounts": ["/a", "/b/", "/a/"]', "'/a/' belongs to two nameservices"),
         ('"verify": false,', '"verify": false', "line 7: is not JSON"),
+        ('"http://first_namenode_url:50070" ,', '"http://first:99999",', "port 99999 does not exist"),
+        ('"verify": false,', '"max_concurrency": ' + "1" * 5000 + ",", "line 6: is not JSON: a number of 5000 digits"),
+        ('"verify": false', '"veri\\udc00fy": false', "line 6: is not JSON: half a character"),
+        ('"prod"', '"prod", "user": "\\ud83d"', "line 4: is not JSON: half a character"),
         ('"clusters"', '"cluster"', "line 1: Object missing required field `clusters`"),
     ],
 )
@@ -157,6 +162,24 @@ def test_what_is_wrong_is_named_with_file_line_and_field(written: str, instead: 
     assert raised.value.message.startswith("/home/me/.webhdfs.cfg: line ")
     assert says in raised.value.message
     assert "u:p@" not in raised.value.message
+
+
+def test_a_whole_character_may_be_escaped(file: Path) -> None:
+    text = json.dumps(LAKE).replace('"etl"', '"\\ud83d\\ude00"')
+    assert parse_aliases(text, "f")["lake"].holding("/x").doas == "\U0001f600"
+
+
+def test_an_address_without_port_has_that_of_the_web() -> None:
+    """As pywhdfs asks there, not at a NameNode's usual port."""
+    urls = ["http://plain", "https://knox/gateway/far/", "https://[::1]", "http://nn:50070"]
+    cluster = LAKE["clusters"][1] | {"nameservices": [{"urls": urls, "mounts": ["/"]}]}
+    found = parse_aliases(json.dumps({"clusters": [cluster]}), "f")["lab"].addresses
+    assert found == (
+        "webhdfs://plain:80",
+        "swebhdfs://knox:443/gateway/far",
+        "swebhdfs://[::1]:443",
+        "webhdfs://nn:50070",
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", "{" * 5000, "[" * 100_000, '{"clusters": [[]]}', "nul\0"])

@@ -13,11 +13,11 @@ import pytest
 
 from asynccopy.errors import AsyncCopyError, JournalFull, NotFound, PermissionDenied, Throttled
 from asynccopy.journal import Journal
-from asynccopy.mirror.deletions import Handling
+from asynccopy.mirror.deletions import CONFIRMED, Handling
 from asynccopy.mirror.mirror import CopyOptions
+from asynccopy.mirror.rules import Rules
 from asynccopy.mirror.schedule import Cadence
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.watch import CONFIRMED, Rules
 from asynccopy.model import ByteRange, FileStatus, ListPage, ObjectMeta, PartReceipt
 from asynccopy.storage.interface import Reader
 from asynccopy.storage.memory import MemoryDestination, MemorySource
@@ -210,14 +210,14 @@ async def test_a_new_directory_that_cannot_be_listed_is_taken_up_by_the_next_sna
     source.put("d/new", b"2")
     source.fail = denied("list", "d")
     await life.one_pass()
-    assert not life.watcher.progress.listing_done
-    equal_at = life.watcher.equal_at
+    assert not life.watcher.passes.progress.listing_done
+    equal_at = life.watcher.passes.equal_at
     await life.one_pass()  # nothing has changed since, and yet it is not forgotten
-    assert life.watcher.equal_at == equal_at
+    assert life.watcher.passes.equal_at == equal_at
     source.fail = nothing
     await life.one_pass()
     assert life.objects() == {"f": b"1", "d/new": b"2"}
-    assert life.watcher.equal_at > equal_at
+    assert life.watcher.passes.equal_at > equal_at
 
 
 async def test_a_new_file_that_cannot_be_looked_up_is_taken_up_by_the_next_snapshot_pass(
@@ -263,7 +263,7 @@ async def test_another_selection_is_looked_for_in_all_the_source(lives: Callable
     await life.one_pass()
     assert life.objects() == {"a/f": b"1", "b/f": b"2"}
     await life.one_pass()
-    assert life.watcher.progress.listed_files == 0, "only once"
+    assert life.watcher.passes.progress.listed_files == 0, "only once"
 
 
 @pytest.mark.parametrize("watch", ["snapshots", "scan"])
@@ -295,7 +295,7 @@ async def test_a_file_is_left_until_it_has_settled(lives: Callable[..., Live], w
     life = lives(source, watch, settle=3600.0)
     await life.one_pass()
     assert life.objects() == {"old": b"2"}
-    assert (life.watcher.progress.open_files, life.watcher.progress.failed_files) == (1, 0)
+    assert (life.watcher.passes.progress.open_files, life.watcher.passes.progress.failed_files) == (1, 0)
     life.again(settle=-5.0)
     life.watcher.change(life.rules)
     await life.one_pass()
@@ -308,11 +308,11 @@ async def test_the_only_pass_is_not_over_before_every_file_is_closed(lives: Call
     life = lives(source, "off", settle=3600.0, cadence=Cadence(0.05, 1e9))
     await until(lambda: life.kinds[:2] == ["first", "first"])
     assert life.objects() == {"old": b"2"}
-    assert not life.watcher.completed
+    assert not life.watcher.passes.completed
     await life.end()
     life.again(settle=-5.0)
     life.begin()
-    await until(lambda: life.watcher.completed and life.watcher.state == "watching")
+    await until(lambda: life.watcher.passes.completed and life.watcher.state == "watching")
     assert life.objects() == {"old": b"2", "young": b"1"}
     assert life.watcher.reason == "watch = off: nothing more is looked for"
 
@@ -329,7 +329,7 @@ async def test_a_renamed_file_is_read_where_the_store_s_copy_proves_nothing(live
     source.rename("f", "g")
     await life.one_pass()
     assert life.objects() == {"g": b"1"}
-    assert (life.watcher.progress.renamed_files, life.watcher.progress.copied_files) == (0, 1)
+    assert (life.watcher.passes.progress.renamed_files, life.watcher.passes.progress.copied_files) == (0, 1)
 
 
 @pytest.mark.parametrize("watch", ["snapshots", "scan"])
@@ -357,7 +357,7 @@ async def test_a_file_whose_object_vanished_under_its_proof_is_not_taken_for_van
     life = lives(source, "snapshots", store=store, cadence=only_full("snapshots"))
     life.store.fail = once("open", NotFound("f: no such key"))
     await life.one_pass()
-    assert life.watcher.progress.failed_files == 1
+    assert life.watcher.passes.progress.failed_files == 1
     await life.one_pass()
     assert life.objects() == {"f": b"1"}
     await life.end()
@@ -388,7 +388,7 @@ async def test_equal_means_equal_to_the_source_at_the_beginning_of_a_pass_that_w
         life.begin()
         await life.one_pass()
         assert life.objects() == {"d/f": b"1"}
-        assert 0 < life.watcher.equal_at < interrupted, watch
+        assert 0 < life.watcher.passes.equal_at < interrupted, watch
         await life.end()
 
 
@@ -421,10 +421,10 @@ async def test_a_store_that_is_busy_for_a_moment_does_not_begin_a_pass_anew(
     life = lives(source, "scan")
     await life.one_pass()
     source.remove("f")
-    looked = life.watcher.looked.last
+    looked = life.watcher.passes.looked.last
     life.store.fail = once(operation, Throttled("slow down"))
     life.watcher.scan()
-    await until(lambda: life.watcher.looked.last > looked and life.watcher.state == "watching")
+    await until(lambda: life.watcher.passes.looked.last > looked and life.watcher.state == "watching")
     assert life.objects() == {"g": b"1"}
     assert life.kinds == ["first", "full"]
 
@@ -458,7 +458,7 @@ async def test_a_source_whose_snapshots_we_may_see_but_not_make_is_scanned(lives
     life = lives(source, "auto")
     await life.one_pass()
     assert life.objects() == {"f": b"1"}
-    assert life.watcher.watching == "scan"
+    assert life.watcher.passes.watching == "scan"
 
 
 async def test_an_upload_that_may_not_be_aborted_does_not_hold_up_the_mirror(lives: Callable[..., Live]) -> None:
@@ -527,7 +527,7 @@ async def test_a_snapshot_that_an_administrator_removes_is_replaced(lives: Calla
     await until(lambda: life.watcher.state == "watching")
     await life.one_pass()
     assert life.objects() == source.files
-    assert life.watcher.progress.failed_files == 0
+    assert life.watcher.passes.progress.failed_files == 0
 
 
 @pytest.mark.parametrize("step", ["pause", "drain"])
@@ -591,7 +591,7 @@ async def test_a_root_that_was_replaced_by_an_empty_one_costs_no_object(lives: C
     for _ in range(3):
         await life.one_pass()
     assert len(life.objects()) == 30
-    assert "30 of 30" in life.watcher.held
+    assert "30 of 30" in life.watcher.passes.held
 
 
 @pytest.mark.parametrize("watch", ["snapshots", "scan"])
@@ -618,7 +618,7 @@ async def test_files_that_were_replaced_are_not_counted_as_gone(lives: Callable[
         source.put(f"d/f{n}", b"22")
     source.remove("d/f19")
     await life.one_pass()
-    assert life.watcher.held == ""
+    assert life.watcher.passes.held == ""
     assert life.objects() == source.files
 
 
@@ -646,7 +646,7 @@ async def test_a_confirmation_is_for_the_deletions_of_that_moment_only(lives: Ca
     for n in range(10):
         source.remove(f"f{n}")
     await life.one_pass()
-    assert life.watcher.held
+    assert life.watcher.passes.held
     for n in range(10):  # all come back before the confirmation
         source.put(f"f{n}", b"2")
     await life.watcher.confirm_deletions(10)
@@ -657,7 +657,7 @@ async def test_a_confirmation_is_for_the_deletions_of_that_moment_only(lives: Ca
     await life.one_pass()
     await life.one_pass()
     assert len(life.objects()) == 20, "an old confirmation has been taken for these"
-    assert life.watcher.held
+    assert life.watcher.passes.held
 
 
 async def test_a_confirmation_of_what_has_come_back_is_void(lives: Callable[..., Live]) -> None:
@@ -708,7 +708,7 @@ async def test_a_confirmation_of_fewer_deletions_is_void(lives: Callable[..., Li
     await life.watcher.confirm_deletions(10)
     await life.one_pass()
     assert len(life.objects()) == 20
-    assert "11 of 20" in life.watcher.held
+    assert "11 of 20" in life.watcher.passes.held
     await life.end()
     assert await life.fact(CONFIRMED) is None
 
@@ -737,14 +737,14 @@ async def test_a_mirror_is_paused_until_somebody_resumes_it_also_by_another_life
 async def test_small_passes_do_not_put_off_the_next_full_one(lives: Callable[..., Live], watch: str) -> None:
     life = lives(MemorySource({"f": b"1"}), watch, cadence=Cadence(3600.0, 1e9))
     await life.one_pass()
-    full = life.watcher.looked.full
+    full = life.watcher.passes.looked.full
     await life.one_pass()
     assert life.kinds == ["first", "snapshot" if watch == "snapshots" else "quick"]
-    assert life.watcher.looked.full == full < life.watcher.looked.last
+    assert life.watcher.passes.looked.full == full < life.watcher.passes.looked.last
     await life.end()
     life.begin()
     await until(lambda: life.watcher.state == "watching")
-    assert life.watcher.looked.full == full
+    assert life.watcher.passes.looked.full == full
     assert life.kinds[2:] == []
 
 
@@ -755,7 +755,7 @@ async def test_a_confirmation_outlives_a_stop_in_the_middle_of_the_deletions(liv
     for n in range(100):
         source.remove(f"f{n:03}")
     await life.one_pass()
-    assert life.watcher.held
+    assert life.watcher.passes.held
 
     def stop(operation: str, key: str) -> None:
         if operation == "delete" and key == "f030":

@@ -14,9 +14,10 @@ from asynccopy.executors.recipe import inline
 from asynccopy.journal import Journal, Listed
 from asynccopy.mirror.deletions import Handling
 from asynccopy.mirror.mirror import CopyOptions
+from asynccopy.mirror.rules import Rules
 from asynccopy.mirror.schedule import Cadence
 from asynccopy.mirror.selection import Selection
-from asynccopy.mirror.watch import Rules, Watcher
+from asynccopy.mirror.watch import Watcher
 from asynccopy.model import FileStatus, ObjectMeta
 from asynccopy.storage.memory import MemoryDestination, MemorySource
 from asynccopy.units import Cap
@@ -94,7 +95,7 @@ async def test_a_name_that_the_destination_refuses_does_not_hold_up_deletions(be
         source.put(name, b"1")
     watcher = begin(source, destination)
     await until(lambda: watcher.state == "watching")
-    assert watcher.progress.failed_files == 1
+    assert watcher.passes.progress.failed_files == 1
     source.remove("bad")
     source.remove("old")
     watcher.scan()

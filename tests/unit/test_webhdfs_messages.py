@@ -60,6 +60,12 @@ def remote(exception: str, message: str = "", status: int = 403) -> Response:
             "Failed to obtain ...SecretManager$InvalidToken: StandbyException",
             NoActiveNameNode,
         ),
+        (
+            403,
+            "SecurityException",
+            "Failed ...: org.apache.hadoop.ipc.RetriableException: ...SecretManager$InvalidToken: token can't be found",
+            NoActiveNameNode,
+        ),
         (403, "IOException", "Offset=3 out of the range [0, 3); OPEN, path=/StandbyException", SourceChanged),
         (403, "RetriableException", "NameNode still not started", NoActiveNameNode),
         (403, "RetriableException", "Namenode is in startup mode", NoActiveNameNode),

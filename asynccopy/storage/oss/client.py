@@ -7,8 +7,7 @@ from typing import Final
 
 from asynccopy.errors import NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.client import BucketClient
-from asynccopy.storage.dialect import Query, SendAgain, store_name
+from asynccopy.storage.client import BucketClient, Query, SendAgain, store_name
 from asynccopy.storage.documents import content_length, http_milliseconds, plain_etag
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import Reader
@@ -25,11 +24,7 @@ _MAY_CHANGE: Final = (400, 401, 403)
 
 
 class OssClient(BucketClient):
-    """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
-
-    A refusal for a wrong clock or for expired credentials is raised as SendAgain once these are put right. What is
-    throttled is sent again in its turn, but for a body that is pulled: that raises Throttled.
-    """
+    """A refusal for a wrong clock or for expired credentials is raised as SendAgain once these are put right."""
 
     scheme = "oss"
 
@@ -41,24 +36,10 @@ class OssClient(BucketClient):
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
-        super().__init__(bucket, origin_of(bucket, settings), settings.connections, latency)
-        self._pacing = pacing(self.origin)
+        super().__init__(bucket, origin_of(bucket, settings), settings.connections, latency, pacing)
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
         self.store = store_name(place(settings), self._credentials.environ, ("OSS_", "ALIBABA_"))
-
-    async def request(
-        self,
-        method: str,
-        key: str | None,
-        query: Query = (),
-        headers: Headers = (),
-        body: bytes | memoryview = b"",
-        *,
-        patience: float | None = None,
-    ) -> Response:
-        """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
-        return await self._pacing.again(self._request, method, key, query, headers, body, patience)
 
     async def _request(
         self,
@@ -75,7 +56,6 @@ class OssClient(BucketClient):
         return await self._successful(response, key, used)
 
     async def head(self, key: str) -> ObjectMeta | None:
-        """The object as the store describes it now, None when there is none."""
         try:
             response = await self.request("HEAD", key)
         except NotFound:
@@ -101,10 +81,6 @@ class OssClient(BucketClient):
             return await self._successful(response, key, used)
         except NotFound as error:  # the upload is not known; raised here, and not around the
             raise UploadGone(error.message) from error  # whole upload: the body may miss its file, too
-
-    async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
-        """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
-        return await self._pacing.again(self._download, key, headers, length)
 
     async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         used = await self._credentials.current()

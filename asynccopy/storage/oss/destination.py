@@ -7,21 +7,17 @@ from typing import Final, NoReturn
 from urllib.parse import unquote
 
 from asynccopy.config.objects import ObjectOptions
-from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
+from asynccopy.errors import ChecksumMismatch, ConnectionLost, ServerTrouble
 from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply, etag_with_crc64
-from asynccopy.storage.bucket import COMPLETE_PATIENCE, PROBE, Bucket, gone, split_url
+from asynccopy.storage.bucket import PROBE, Bucket, split_url
 from asynccopy.storage.crc import crc64, joined_crc64
-from asynccopy.storage.dialect import Dialect, abort
+from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import plain_etag, write_completion
 from asynccopy.storage.http import Headers
 from asynccopy.storage.interface import Capabilities, PartBody, Reader, UploadLimits
 from asynccopy.storage.oss.client import OssClient
 from asynccopy.storage.oss.credentials import CredentialChain
-from asynccopy.storage.oss.messages import (
-    check_oss_key,
-    read_completion,
-    read_crc64,
-)
+from asynccopy.storage.oss.messages import check_oss_key, read_completion, read_crc64
 from asynccopy.storage.oss.settings import OssSettings
 from asynccopy.storage.pacing import Pacing
 from asynccopy.storage.pool import Origin
@@ -56,19 +52,17 @@ class OssDestination(Bucket):
     def __init__(
         self,
         url: str,
-        *,
         settings: OssSettings,
-        objects: ObjectOptions | None = None,
         credentials: CredentialChain | None = None,
+        objects: ObjectOptions | None = None,
         capabilities: Capabilities | None = None,
+        *,
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         bucket, prefix = split_url(url, "oss", LIMITS, CREDENTIALS)
         self._client = OssClient(bucket, settings, credentials, latency, pacing)
-        super().__init__(
-            self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities, self._client.store
-        )
+        super().__init__(self._client, DIALECT, prefix, LIMITS, objects or ObjectOptions(), capabilities)
 
     async def _probe(self, key: str) -> Capabilities:
         """Does it tell the CRC-64 of a part?"""
@@ -77,7 +71,7 @@ class OssDestination(Bucket):
             query = [("partNumber", "1"), ("uploadId", upload_id)]
             response = await self._client.request("PUT", key, query, body=PROBE)
         finally:
-            await abort(self._client, key, upload_id)
+            await self._client.abort(key, upload_id)
         return Capabilities("CRC64" if read_crc64(response.headers) == crc64(PROBE) else None)
 
     def check_key(self, key: str) -> None:
@@ -135,17 +129,7 @@ class OssDestination(Bucket):
         status: FileStatus | None = None,
     ) -> ObjectMeta:
         size, sent = sum(part.size for part in parts), joined_crc64(parts)
-        try:
-            response = await self._client.request(
-                "POST",
-                key,
-                [("uploadId", upload_id)],
-                [*self._objects.condition, ("content-type", "application/xml")],
-                write_completion(parts),
-                patience=COMPLETE_PATIENCE,
-            )
-        except NotFound as error:
-            raise gone(error) from error
+        response = await self._client.complete(key, upload_id, self._objects.condition, write_completion(parts))
         said = read_completion(response.headers, response.body, self._client.subject(key))
         held = ObjectMeta(key, size, said.etag, crc64=said.crc64)
         if not said.etag or said.crc64 is None:

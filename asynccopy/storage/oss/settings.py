@@ -10,9 +10,13 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from asynccopy.config.hadoop import hadoop_configuration
+from asynccopy.config.hadoop_stores import oss_variables
 from asynccopy.errors import UsageError
 from asynccopy.storage.client import split_endpoint
+from asynccopy.storage.oss.credentials import CredentialChain
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.settings import Settings, bucket_of, environment
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _ADDRESS: Final = re.compile(r"[0-9.]+|.*:.*")
@@ -61,6 +65,19 @@ class OssSettings(Struct, frozen=True):
             custom_domain=custom_domain,
             connections=connections,
         )
+
+
+def known(url: str, given: Settings) -> tuple[OssSettings, CredentialChain]:
+    """What is given, the environment and Hadoop's configuration say of a bucket. Raises UsageError."""
+    environ = environment(hadoop_configuration(), bucket_of(url), oss_variables)
+    settings = OssSettings.from_environment(
+        endpoint=given.oss_endpoint,
+        region=given.oss_region,
+        custom_domain=given.oss_custom_domain,
+        connections=given.connections,
+        environ=environ,
+    )
+    return settings, CredentialChain(environ)
 
 
 def place(settings: OssSettings) -> str:

@@ -20,9 +20,9 @@ class OssSource(ObjectSource):
     def __init__(
         self,
         url: str,
-        *,
         settings: OssSettings,
         credentials: CredentialChain | None = None,
+        *,
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:

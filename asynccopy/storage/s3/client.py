@@ -9,8 +9,7 @@ from typing import Final
 
 from asynccopy.errors import AlreadyThere, NotFound, UploadGone
 from asynccopy.model import ObjectMeta
-from asynccopy.storage.client import BucketClient
-from asynccopy.storage.dialect import Query, SendAgain, store_name
+from asynccopy.storage.client import BucketClient, Query, SendAgain, store_name
 from asynccopy.storage.documents import PreconditionFailed, content_length, http_milliseconds, plain_etag, read_error
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.interface import PartBody, Reader
@@ -38,11 +37,7 @@ LONG_HASH: Final = 1 << 20
 
 
 class S3Client(BucketClient):
-    """The requests of one bucket. Every method raises what a refusal means (``messages.refusal``) or the door met.
-
-    A refusal for a wrong clock is raised as SendAgain, and the next request is dated by the store's clock. What is
-    throttled is sent again in its turn, but for a body that is pulled: that raises Throttled.
-    """
+    """A refusal for a wrong clock or for an expired session token is raised as SendAgain: the next one has others."""
 
     scheme = "s3"
 
@@ -55,25 +50,11 @@ class S3Client(BucketClient):
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         self.address = Address.of(bucket, settings)
-        super().__init__(bucket, self.address.origin, settings.connections, latency, settings.ca_file)
-        self._pacing = pacing(self.origin)
+        super().__init__(bucket, self.address.origin, settings.connections, latency, pacing, settings.ca_file)
         self._sign_payload = settings.sign_payload
         self._signer = Signer(settings.region)
         self._credentials = credentials or CredentialChain()
         self.store = store_name(place(settings), self._credentials.environ, ("AWS_",))
-
-    async def request(
-        self,
-        method: str,
-        key: str | None,
-        query: Query = (),
-        headers: Headers = (),
-        body: bytes | memoryview = b"",
-        *,
-        patience: float | None = None,
-    ) -> Response:
-        """Send a message about an object (about the bucket when the key is None) and return its successful answer."""
-        return await self._pacing.again(self._request, method, key, query, headers, body, patience)
 
     async def _request(
         self,
@@ -101,7 +82,6 @@ class S3Client(BucketClient):
             raise
 
     async def head(self, key: str) -> ObjectMeta | None:
-        """The object as the store describes it now, None when there is none."""
         try:
             response = await self.request("HEAD", key, headers=[("x-amz-checksum-mode", "ENABLED")])
         except NotFound:
@@ -140,10 +120,6 @@ class S3Client(BucketClient):
             return self._successful(response, key, used)
         except NotFound as error:  # what stores say of a part whose upload they do not know; raised here, and not
             raise UploadGone(error.message) from error  # around the whole upload: the body may miss its file, too
-
-    async def download(self, key: str, headers: Headers, length: int) -> Reader | Response:
-        """GET a body of ``length`` bytes: a Reader, or the answer when it is a success of another length."""
-        return await self._pacing.again(self._download, key, headers, length)
 
     async def _download(self, key: str, headers: Headers, length: int) -> Reader | Response:
         used = await self._credentials.current()

@@ -10,9 +10,9 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from asynccopy.config.objects import ObjectOptions
-from asynccopy.errors import ChecksumMismatch, ConnectionLost, NotFound, ServerTrouble
+from asynccopy.errors import ChecksumMismatch, ConnectionLost, ServerTrouble
 from asynccopy.model import GIB, FileStatus, ObjectMeta, PartReceipt, PartReply
-from asynccopy.storage.bucket import COMPLETE_PATIENCE, Bucket, gone, split_url
+from asynccopy.storage.bucket import Bucket, split_url
 from asynccopy.storage.dialect import Dialect
 from asynccopy.storage.documents import plain_etag
 from asynccopy.storage.http import Headers
@@ -63,20 +63,18 @@ class S3Destination(Bucket):
     def __init__(
         self,
         url: str,
-        *,
         settings: S3Settings,
-        objects: ObjectOptions | None = None,
         credentials: CredentialChain | None = None,
+        objects: ObjectOptions | None = None,
         capabilities: Capabilities | None = None,
+        *,
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:
         limits = UploadLimits()
         bucket, prefix = split_url(url, "s3", limits, CREDENTIALS)
         self._client = S3Client(bucket, settings, credentials, latency, pacing)
-        super().__init__(
-            self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities, self._client.store
-        )
+        super().__init__(self._client, DIALECT, prefix, limits, objects or ObjectOptions(), capabilities)
 
     async def _probe(self, key: str) -> Capabilities:
         return await probe(self._client, key, self._objects)
@@ -146,17 +144,9 @@ class S3Destination(Bucket):
     ) -> ObjectMeta:
         capable = (await self.capable()).checksum == "CRC32C"
         headers = [(CRC32C_HEADER, encode_crc32c(crc32c)), (TYPE_HEADER, FULL_OBJECT)] if capable else []
-        try:
-            response = await self._client.request(
-                "POST",
-                key,
-                [("uploadId", upload_id)],
-                [*headers, *self._objects.condition, ("content-type", "application/xml")],
-                write_completion(parts, with_crc32c=capable),
-                patience=COMPLETE_PATIENCE,
-            )
-        except NotFound as error:
-            raise gone(error) from error
+        headers = [*headers, *self._objects.condition]
+        document = write_completion(parts, with_crc32c=capable)
+        response = await self._client.complete(key, upload_id, headers, document)
         said = read_completion(response.body, self._client.subject(key))
         if said.etag and said.crc32c is not None:
             if said.crc32c != crc32c:

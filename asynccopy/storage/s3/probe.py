@@ -9,17 +9,11 @@ from fastcrc import crc32
 
 from asynccopy.errors import ChecksumMismatch, ConnectionLost, Refused
 from asynccopy.storage.bucket import PROBE
-from asynccopy.storage.dialect import abort
 from asynccopy.storage.documents import plain_etag, read_upload_id
 from asynccopy.storage.interface import Capabilities
 from asynccopy.storage.objects import ObjectHeaders
 from asynccopy.storage.s3.client import S3Client
-from asynccopy.storage.s3.messages import (
-    CRC32C_HEADER,
-    FULL_OBJECT,
-    TYPE_HEADER,
-    decode_crc32c,
-)
+from asynccopy.storage.s3.messages import CRC32C_HEADER, FULL_OBJECT, TYPE_HEADER, decode_crc32c
 
 _CRC: Final = crc32.iscsi(PROBE)
 
@@ -38,7 +32,7 @@ async def probe(client: S3Client, key: str, objects: ObjectHeaders) -> Capabilit
             return Capabilities(checksum="CRC32C")
         return Capabilities(checksum="MD5" if await _tells_md5(client, key, upload_id) else None)
     finally:
-        await abort(client, key, upload_id)
+        await client.abort(key, upload_id)
 
 
 async def _begin(client: S3Client, key: str, objects: ObjectHeaders) -> tuple[str, bool]:
@@ -51,7 +45,7 @@ async def _begin(client: S3Client, key: str, objects: ObjectHeaders) -> tuple[st
     upload_id, said = read_upload_id(response.body, subject), response.headers
     if objects.encryption is not None and said.get("x-amz-server-side-encryption") != objects.encryption:
         # A store that does not know the header passes over it (versitygw), and its objects would lie there in clear.
-        await abort(client, key, upload_id)
+        await client.abort(key, upload_id)
         raise Refused(f"{subject}: the store does not say that it encrypts by {objects.encryption}")
     declared = said.get("x-amz-checksum-algorithm") == "CRC32C" and said.get(TYPE_HEADER) == FULL_OBJECT
     return upload_id, declared

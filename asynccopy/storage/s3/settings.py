@@ -11,9 +11,13 @@ from typing import Final, Literal, Self
 
 from msgspec import Struct
 
+from asynccopy.config.hadoop import hadoop_configuration
+from asynccopy.config.hadoop_stores import s3_addressing, s3_variables
 from asynccopy.errors import UsageError
 from asynccopy.storage.client import split_endpoint
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.s3.credentials import CredentialChain
+from asynccopy.storage.settings import Settings, bucket_of, environment
 
 Addressing = Literal["auto", "path", "virtual"]
 
@@ -69,9 +73,24 @@ class S3Settings(Struct, frozen=True):
         )
 
 
+def known(url: str, given: Settings) -> tuple[S3Settings, CredentialChain]:
+    """What is given, the environment and Hadoop's configuration say of a bucket. Raises UsageError."""
+    conf, bucket = hadoop_configuration(), bucket_of(url)
+    environ = environment(conf, bucket, s3_variables)
+    settings = S3Settings.from_environment(
+        endpoint=given.s3_endpoint,
+        region=given.s3_region,
+        addressing=given.s3_addressing or (conf and s3_addressing(conf, bucket)) or "auto",
+        sign_payload=given.sign_payload,
+        connections=given.connections,
+        environ=environ,
+    )
+    return settings, CredentialChain(environ)
+
+
 def _profile(environ: Mapping[str, str]) -> Mapping[str, str]:
     """The chosen profile's section of the AWS configuration file, empty when there is none."""
-    path = Path(environ.get("AWS_CONFIG_FILE", "~/.aws/config")).expanduser()
+    path = Path(os.path.expanduser(environ.get("AWS_CONFIG_FILE", "~/.aws/config")))  # noqa: PTH111 - Path's raises
     name = environ.get("AWS_PROFILE", "default")
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:

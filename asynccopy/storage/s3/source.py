@@ -21,9 +21,9 @@ class S3Source(ObjectSource):
     def __init__(
         self,
         url: str,
-        *,
         settings: S3Settings,
         credentials: CredentialChain | None = None,
+        *,
         latency: Callable[[float], None] | None = None,
         pacing: Callable[[Origin], Pacing] = Pacing,
     ) -> None:

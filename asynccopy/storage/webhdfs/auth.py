@@ -12,6 +12,7 @@ from asynccopy.errors import CredentialsRefused, Transient
 from asynccopy.logs import hide
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.pool import Origin
+from asynccopy.storage.webhdfs.messages import passive
 
 ASK: Final = 5.0
 """Seconds for which a worker process takes its parent's word for who we are."""
@@ -23,9 +24,9 @@ class Auth(Protocol):
     Never to a DataNode: that gets what the NameNode put into its redirect, and nothing else.
     """
 
-    async def query(self) -> str:
-        """Ready to be appended to a query: ``&user.name=...``, ``&delegation=...``. Raises CredentialsRefused,
-        Unreachable.
+    async def query(self, at: Origin | None = None) -> str:
+        """Ready to be appended to a query: ``&user.name=...``, ``&delegation=...``. ``at``: for this gateway alone, one
+        of several. Raises CredentialsRefused, Unreachable.
         """
         ...
 
@@ -40,7 +41,7 @@ class Auth(Protocol):
         """
         ...
 
-    async def ticket(self, host: str) -> str:
+    async def ticket(self, server: Origin) -> str:
         """``Authorization`` for a page of a server that takes no token, such as /jmx; "" where we have none. Raises
         CredentialsRefused, Unreachable.
         """
@@ -64,7 +65,7 @@ class _Plain:
     def refused(self, who: str, response: Response) -> bool:
         return False
 
-    async def ticket(self, host: str) -> str:
+    async def ticket(self, server: Origin) -> str:
         return ""
 
     async def aclose(self) -> None:
@@ -77,7 +78,7 @@ class Simple(_Plain):
     def __init__(self, user: str | None, doas: str | None = None) -> None:
         self._query = parameter("user.name", user) + parameter("doas", doas)
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         return self._query
 
 
@@ -91,7 +92,7 @@ class Password(_Plain):
         self._headers = (("Authorization", f"Basic {secret}"),)
         self._query = parameter("doas", doas)
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         return self._query
 
     async def headers(self, origin: Origin) -> Headers:
@@ -110,7 +111,7 @@ class Given(_Plain):
         self._held: str | None = None
         self._ended = ""
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         if self._held is None:
             found = parameter("delegation", await self._read())
             if found == self._ended:
@@ -140,11 +141,11 @@ class Shared:
     def join(self) -> None:
         self._users += 1
 
-    async def lend(self, refused: str) -> str:
+    async def lend(self, refused: str, at: Origin | None) -> str:
         """The query for somebody who has just been ``refused`` with that one, "" for none."""
         if refused:
             self._auth.refused(refused, Response(401, {}, b""))
-        return await self._auth.query()
+        return await self._auth.query(at)
 
     async def aclose(self) -> None:
         self._users -= 1
@@ -152,9 +153,9 @@ class Shared:
             await self._auth.aclose()
 
 
-Ask = Callable[[str, str], Awaitable[str]]
-"""Asks somebody else for the query, told the one that was refused, "" at first; or, given a host, for a ticket. Raises
-what ``Auth.query`` does.
+Ask = Callable[[str, Origin | None, bool], Awaitable[str]]
+"""Asks somebody else for the query, told the one that was refused, "" at first, and the gateway where it is for one
+alone; or, with True, for a ticket for a server. Raises what ``Auth.query`` does.
 """
 
 
@@ -163,33 +164,45 @@ class Lent(_Plain):
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
-        self._held: str | None = None
-        self._refused = ""
-        self._again = 0.0
+        self._loans: dict[Origin | None, _Loan] = {}
 
-    async def query(self) -> str:
-        if self._held is None or monotonic() >= self._again:
-            self._again = monotonic() + ASK  # the others go on with what there is, and do not ask too
-            self._held = await self._ask(self._refused, "")
-            self._refused = ""
-        return self._held
+    async def query(self, at: Origin | None = None) -> str:
+        loan = self._loans.setdefault(at, _Loan())
+        if loan.held is None or monotonic() >= loan.again:
+            loan.again = monotonic() + ASK  # the others go on with what there is, and do not ask too
+            loan.held = await self._ask(loan.refused, at, False)
+            loan.refused = ""
+        return loan.held
 
     def refused(self, who: str, response: Response) -> bool:
         if not token_refused(response):
             return False
-        if who == self._held:
-            self._held, self._refused = None, who
+        for loan in self._loans.values():
+            if who == loan.held:
+                loan.held, loan.refused = None, who
         return True
 
-    async def ticket(self, host: str) -> str:
-        return await self._ask("", host)
+    async def ticket(self, server: Origin) -> str:
+        return await self._ask("", server, True)
+
+
+class _Loan:
+    """``again``: from when on it is to be asked for anew. ``refused``: what was held before, and is no good."""
+
+    def __init__(self) -> None:
+        self.held: str | None = None
+        self.refused = ""
+        self.again = 0.0
 
 
 def token_refused(response: Response) -> bool:
     """Whether it says that a token has ended, was cancelled, or never was one. The NameNode says so in the message of a
-    SecurityException, a DataNode by InvalidToken itself, both with 403; HttpFS and gateways may answer 401.
+    SecurityException, a DataNode by InvalidToken itself, both with 403; HttpFS and gateways may answer 401. A NameNode
+    that is not active says it too, for it cannot know.
     """
-    return response.status == 401 or (response.status == 403 and b"InvalidToken" in response.body)
+    if response.status == 403:
+        return b"InvalidToken" in response.body and not passive(response)
+    return response.status == 401
 
 
 def parameter(name: str, value: str | None) -> str:

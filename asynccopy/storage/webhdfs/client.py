@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from time import monotonic
 from typing import Final, TypeVar
 
 from asynccopy.errors import (
@@ -40,6 +39,7 @@ from asynccopy.storage.webhdfs.messages import (
 )
 from asynccopy.storage.webhdfs.nameservice import Nameservice, Server, active
 from asynccopy.storage.webhdfs.politeness import overloaded
+from asynccopy.storage.webhdfs.reader import DataNodeReader
 from asynccopy.storage.webhdfs.redirects import Permitted, Redirect, live_datanodes, redirect, refused
 
 LISTING: Final = 1 << 30
@@ -148,9 +148,9 @@ class WebHdfsClient:
             raise self.suspect(target.origin, error) from None
         if not isinstance(answer, Response):
             self._datanodes.opened(path, target)
-            return _DataNodeReader(self, target.origin, answer, range.length, self._pace)
+            return DataNodeReader(self.suspect, target.origin, answer, range.length, self._pace)
         if answer.status != 200:
-            raise self._refusal(target.origin, who, answer, asked)
+            raise self._refusal(target, who, answer, asked)
         length = answer.headers.get("content-length", "")
         if length.isdigit() and int(length) < range.length:
             raise SourceChanged(f"{asked}: the file is shorter than it was when it was listed")
@@ -180,7 +180,7 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         if response.status not in (200, 201):
-            raise self._refusal(target.origin, who, response, asked)
+            raise self._refusal(target, who, response, asked)
 
     async def checksum(self, path: str) -> Response | None:
         """GETFILECHECKSUM; None of an empty file for which only a stranger would answer.
@@ -210,7 +210,7 @@ class WebHdfsClient:
         except Unreachable as error:
             raise self._unreachable(target.origin, asked, error) from error
         if response.status != 200:
-            raise self._refusal(target.origin, who, response, asked)
+            raise self._refusal(target, who, response, asked)
         return response
 
     async def blocks(self, path: str, range: ByteRange) -> list[LocatedBlock]:
@@ -243,7 +243,12 @@ class WebHdfsClient:
 
         return await self._as_us(send, once=method != "GET" and op != "CREATE", patient=limit is not None)
 
-    async def _who(self) -> str:
+    async def _who(self, server: Server | None = None) -> str:
+        """Who we are to the nameservice; or to this server, where each sends the bytes itself: HttpFS knows no tokens
+        but its own.
+        """
+        if self.nameservice.streams:
+            return "" if server is None else await self._auth.query(server.origin)
         who = await self._auth.query()
         self._datanodes.asked_as(who)
         return who
@@ -257,12 +262,22 @@ class WebHdfsClient:
     ) -> tuple[Server, T]:
         """What the nameservice answers to who we are: to who we are by now, where it no longer takes the first."""
         who = await self._who()
-        ask = partial(self.nameservice.ask, once=once, patient=patient)
+
+        async def as_known(server: Server, patience: float | None) -> tuple[Server, T]:
+            nonlocal who
+            if self.nameservice.streams:
+                who = await self._who(server)
+            return await send(server, who, patience)
+
+        ask = partial(self.nameservice.ask, as_known, once=once, patient=patient)
+        tries = len(self.nameservice.servers) if self.nameservice.streams else 1
         try:
-            server, answer = await ask(lambda server, patience: send(server, who, patience))
-            if isinstance(answer, Response) and answer.status in (401, 403) and self._auth.refused(who, answer):
-                who = await self._who()
-                server, answer = await ask(lambda server, patience: send(server, who, patience))
+            server, answer = await ask()
+            while tries and isinstance(answer, Response) and answer.status in (401, 403):
+                if not self._auth.refused(who, answer):
+                    break
+                who, tries = await self._who(), tries - 1
+                server, answer = await ask()
         except Stalled:
             self.allowance.refused()
             raise
@@ -303,8 +318,7 @@ class WebHdfsClient:
 
     async def _redirect(self, op: str, path: str, query: str, offset: int, asked: str) -> Redirect:
         if self.nameservice.streams:
-            server = self.nameservice.turn()
-            return Redirect(server.origin, f"op={op}{await self._who()}", server.prefix)
+            return await self._itself(self.nameservice.turn(), op)
 
         async def send(server: Server, who: str, patience: float | None) -> tuple[Server, Reader | Response]:
             target = f"{server.prefix}{encoded(path)}?op={op}{who}{query}{_noredirect(server)}"
@@ -325,7 +339,14 @@ class WebHdfsClient:
         elif not isinstance(answer, Response):
             answer.close()
         self.nameservice.gateways = self.nameservice.streams = True
-        return Redirect(server.origin, f"op={op}{await self._who()}", server.prefix)
+        return await self._itself(server, op)
+
+    async def _itself(self, gateway: Server, op: str) -> Redirect:
+        try:
+            who = await self._who(gateway)
+        except Unreachable as error:
+            raise self.suspect(gateway.origin, error) from None
+        return Redirect(gateway.origin, f"op={op}{who}", gateway.prefix, who)
 
     async def _credentials(self, origin: Origin) -> Headers:
         """What goes with a request for bytes: nothing to a DataNode, all to a gateway."""
@@ -359,7 +380,7 @@ class WebHdfsClient:
 
         async def send(server: Server, patience: float | None) -> Response:
             headers = await self._auth.headers(server.origin)
-            if ticket := await self._auth.ticket(server.origin.host):
+            if ticket := await self._auth.ticket(server.origin):
                 headers = (*headers, ("Authorization", ticket))
             return await self._names.request(server.origin, "GET", LIVE, headers, patience=patience)
 
@@ -372,14 +393,15 @@ class WebHdfsClient:
     def _asked(self, op: str, path: str) -> str:
         return f"{self.namenode.netloc} {op} {path}"
 
-    def _refusal(self, datanode: Origin, who: str, answer: Response, asked: str) -> AsyncCopyError:
+    def _refusal(self, target: Redirect, who: str, answer: Response, asked: str) -> AsyncCopyError:
         """What the answer of a DataNode means that is no success, to a request with the token of ``who``. One that
         redirects once more, or answers as no DataNode does, is in trouble itself; the others are not.
         """
         meaning: AsyncCopyError
+        datanode = target.origin
         if 300 <= answer.status < 400:
             meaning = ServerTrouble(f"{asked}: redirected once more by {datanode.netloc}, refused")
-        elif answer.status in (401, 403) and self._auth.refused(who, answer):
+        elif answer.status in (401, 403) and self._auth.refused(target.who or who, answer):
             meaning = TokenEnded(f"{asked}: the delegation token has ended")
         else:
             meaning = failure(answer, asked)
@@ -413,38 +435,3 @@ def _noredirect(server: Server) -> str:
 def _served(answer: Response) -> bool:
     """Whether it is already what was asked for: the bytes (of another length than the range's), or the checksum."""
     return answer.status == 200 and (media_type(answer.headers) == BYTES or b'"FileChecksum"' in answer.body)
-
-
-class _DataNodeReader:
-    """A range coming from a DataNode; a failure puts it under suspicion. How long it took goes to ``pace``."""
-
-    __slots__ = ("_client", "_datanode", "_left", "_length", "_pace", "_reader", "_since")
-
-    def __init__(self, client: WebHdfsClient, datanode: Origin, reader: Reader, length: int, pace: Pace) -> None:
-        self._client = client
-        self._datanode = datanode
-        self._reader = reader
-        self._length = self._left = length
-        self._pace: Pace | None = pace
-        self._since = monotonic()
-
-    async def readinto(self, buffer: memoryview) -> int:
-        try:
-            count = await self._reader.readinto(buffer)
-        except Transient as error:
-            self._left -= error.received
-            raise self._client.suspect(self._datanode, error) from None
-        self._left -= count
-        if not self._left:
-            self._ended()
-        return count
-
-    def close(self) -> None:
-        self._ended()
-        self._reader.close()
-
-    def _ended(self) -> None:
-        """Once: what whoever reads does between the last byte and the end is no concern of the DataNode's."""
-        if self._pace is not None:
-            self._pace.took(self._length - self._left, monotonic() - self._since)
-            self._pace = None

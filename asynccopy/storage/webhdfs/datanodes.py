@@ -96,7 +96,7 @@ class DataNodes:
             return
         if len(self._opened) >= OPENED:
             del self._opened[next(iter(self._opened))]
-        self._opened[path] = Redirect(at.origin, checksum, at.prefix)
+        self._opened[path] = Redirect(at.origin, checksum, at.prefix, at.who)
 
     def reader_of(self, path: str) -> Redirect | None:
         """Where to ask for the checksum of a file that was read: once, and not of a DataNode that failed since."""

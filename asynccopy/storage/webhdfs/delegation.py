@@ -16,7 +16,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from asynccopy.errors import AsyncCopyError, CredentialsRefused, WrongServer
+from asynccopy.errors import AsyncCopyError, CredentialsRefused, FileError, WrongServer
 from asynccopy.logs import hide, log
 from asynccopy.storage.http import Headers, HttpDoor, Response
 from asynccopy.storage.pool import Origin
@@ -57,7 +57,7 @@ class Issuer(Protocol):
 
     async def cancel(self, token: Issued) -> None: ...
 
-    async def ticket(self, host: str) -> str: ...
+    async def ticket(self, server: Origin) -> str: ...
 
 
 class Delegated:
@@ -76,7 +76,7 @@ class Delegated:
         self._failure: AsyncCopyError | None = None
         self._next_try = 0.0
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         held, now = self._held, self._clock()
         if held is not None and now < held.ends and (now < self._due or self._renewal.locked()):
             return parameter("delegation", held.text)
@@ -99,8 +99,8 @@ class Delegated:
             self._held = None
         return True
 
-    async def ticket(self, host: str) -> str:
-        return await self._issuer.ticket(host)
+    async def ticket(self, server: Origin) -> str:
+        return await self._issuer.ticket(server)
 
     async def aclose(self) -> None:
         held, self._held = self._held, None
@@ -148,6 +148,42 @@ class Delegated:
             return await self._issuer.issue()
 
 
+class EachDelegated:
+    """One token for all NameNodes of a nameservice; where they turn out to be HttpFS servers, one of each, which knows
+    none of the others' (seen on 3.4.2: it keeps them in its memory).
+    """
+
+    def __init__(self, issuer: SpnegoIssuer) -> None:
+        self._issuer = issuer
+        self._first = Delegated(issuer)
+        self._each: dict[Origin, Delegated] = {}
+
+    async def query(self, at: Origin | None = None) -> str:
+        if at is None:
+            return await self._first.query()
+        if at not in self._each:
+            self._each[at] = self._first if self._issuer.stay(at) else Delegated(self._issuer.only(at))
+        return await self._each[at].query()
+
+    async def headers(self, origin: Origin) -> Headers:
+        return ()
+
+    def refused(self, who: str, response: Response) -> bool:
+        told = [each.refused(who, response) for each in self._all]  # all of them: one of them gave it out
+        return any(told)
+
+    async def ticket(self, server: Origin) -> str:
+        return await self._issuer.ticket(server)
+
+    async def aclose(self) -> None:
+        for each in self._all:
+            await each.aclose()
+
+    @property
+    def _all(self) -> set[Delegated]:
+        return {self._first, *self._each.values()}
+
+
 class _Text(Struct):
     url_string: str = msgspec.field(name="urlString")
 
@@ -170,10 +206,24 @@ class SpnegoIssuer:
         doas: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._servers = nameservice.servers
         self._nameservice = nameservice
         self._identity = identity
         self._doas = doas
         self._tls = tls
+        self._answered: Server | None = None
+
+    def only(self, origin: Origin) -> SpnegoIssuer:
+        """The same, of one server alone."""
+        server = next(server for server in self._servers if server.origin == origin)
+        return SpnegoIssuer(Nameservice([server]), self._identity, self._doas, self._tls)
+
+    def stay(self, origin: Origin) -> bool:
+        """Ask none but this server from now on, if it is the one that has answered last; whether it is."""
+        if self._answered is None or self._answered.origin != origin:
+            return False
+        self._nameservice = Nameservice([self._answered])
+        return True
 
     async def issue(self) -> Issued:
         born = monotonic()
@@ -207,8 +257,8 @@ class SpnegoIssuer:
     async def cancel(self, token: Issued) -> None:
         await self._ask("PUT", "CANCELDELEGATIONTOKEN", lambda _: parameter("token", token.text))
 
-    async def ticket(self, host: str) -> str:
-        return (await self._identity.greeting(host)).header
+    async def ticket(self, server: Origin) -> str:
+        return (await self._identity.greeting(server)).header
 
     @property
     def _netloc(self) -> str:
@@ -216,11 +266,12 @@ class SpnegoIssuer:
 
     async def _ask(self, method: str, op: str, query: Callable[[str], str]) -> Response:
         async def send(server: Server, patience: float | None) -> Response:
-            greeting = await self._identity.greeting(server.origin.host)
+            greeting = await self._identity.greeting(server.origin)
             target = f"{server.prefix}/?op={op}{query(greeting.principal)}"
             ours = (("Authorization", greeting.header),)
             response = await door.request(server.origin, method, target, ours, patience=patience)
             if active(server, response).status == 200:
+                self._answered = server
                 await greeting.answered(response.headers.get("www-authenticate", ""))
             return response
 
@@ -253,8 +304,10 @@ def refusal(response: Response, asked: str) -> AsyncCopyError:
     found = _GSS.search(response.body)
     if found is not None:
         text = found[0].decode("utf-8", "backslashreplace")
-        hint = "set the clocks by NTP" if "skew" in text else "is the server's own keytab the KDC's newest?"
+        ours = "is `principal` of the server's realm, and the server's own keytab the KDC's newest?"
+        hint = "set the clocks by NTP" if "skew" in text else ours
         return CredentialsRefused(f"{asked}: the server refuses our ticket: {text}", hint=hint)
     if response.status == 401:
         return CredentialsRefused(f"{asked}: the server refuses our ticket (HTTP 401)")
-    return failure(response, asked)
+    error = failure(response, asked)
+    return CredentialsRefused(error.message) if isinstance(error, FileError) else error  # no file is to blame

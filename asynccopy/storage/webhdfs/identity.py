@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from asynccopy.config.cluster import Cluster
+from asynccopy.config.cluster import Cluster, user_name
 from asynccopy.config.file import read_secret
-from asynccopy.errors import UsageError
+from asynccopy.errors import CredentialsRefused, UsageError
 from asynccopy.logs import hide
 from asynccopy.storage.http import Headers, Response
 from asynccopy.storage.pool import Origin
@@ -33,7 +33,7 @@ def identity(
     tls: ssl.SSLContext | None = None,
 ) -> Auth:
     """The Auth for a cluster; ``base`` is its URL, nothing is contacted yet. Raises UsageError."""
-    simple = partial(Simple, cluster.user or environ.get("HADOOP_USER_NAME") or getpass.getuser(), cluster.doas)
+    simple = partial(_simple, cluster, base, environ)
     kerberos = partial(_kerberos, cluster, nameservice, environ, tls)
     match cluster.auth:
         case "simple":
@@ -53,7 +53,7 @@ def identity(
     if environ.get(TOKEN):
         return _token(cluster, base, nameservice, environ)
     lying = environ.get(TOKEN_FILE)
-    found = None if lying is None else TokenFile(lying, base, nameservice, meant=False)
+    found = None if lying is None else TokenFile(lying, base, nameservice, meant=False, doas=cluster.doas)
     return FoundOut(simple, kerberos, found)
 
 
@@ -69,14 +69,21 @@ class FoundOut:
         self._auth: Auth | None = None
         self._negotiated = False
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         if self._auth is None:
             token = None if self._file is None else await self._file.find()
-            if self._file is not None and token is not None:
-                self._auth = Given(self._file.read, self._file.path)
-            else:
-                self._auth = self._simple()
-        return await self._auth.query()
+            if self._auth is None:  # else somebody has found out meanwhile
+                if self._file is not None and token is not None:
+                    self._auth = Given(self._file.read, self._file.path)
+                else:
+                    self._auth = self._simple()
+        try:
+            return await self._auth.query(at)
+        except CredentialsRefused as error:
+            if self._file is None or not self._negotiated:
+                raise
+            instead = await self._file.nothing()  # the file that was to spare us the ticket
+            raise CredentialsRefused(error.message, hint=f"{error.hint}; {instead.message}; {instead.hint}") from error
 
     async def headers(self, origin: Origin) -> Headers:
         return ()
@@ -91,8 +98,8 @@ class FoundOut:
             return True  # asked before another one found out
         return self._auth is not None and self._auth.refused(who, response)
 
-    async def ticket(self, host: str) -> str:
-        return "" if self._auth is None else await self._auth.ticket(host)
+    async def ticket(self, server: Origin) -> str:
+        return "" if self._auth is None else await self._auth.ticket(server)
 
     async def aclose(self) -> None:
         if self._auth is not None:
@@ -100,29 +107,39 @@ class FoundOut:
 
 
 class TokenFile:
-    """A file with delegation tokens, read when one is needed. ``meant``: it was given for this cluster alone."""
+    """A file with delegation tokens, read when one is needed. ``meant``: it was given for this cluster alone; ``doas``:
+    whose it must be.
+    """
 
-    def __init__(self, path: str, base: str, nameservice: Nameservice, *, meant: bool) -> None:
+    def __init__(self, path: str, base: str, nameservice: Nameservice, *, meant: bool, doas: str | None = None) -> None:
         self.path = path
         self._base = base
         self._nameservice = nameservice
         self._meant = meant
+        self._doas = doas
 
     async def find(self) -> str | None:
-        """The text of the token for this cluster. Raises UsageError for a file that cannot be read."""
+        """The text of the token for this cluster. Raises UsageError for a file that cannot be read, and for somebody
+        else's token.
+        """
         found = tokens.choose(await self._tokens(), await self._services(), meant=self._meant)
         if found is None:
             return None
         hide(found.text)
+        _check_owner(found, self._doas, self.path)
         return found.text
 
     async def read(self) -> str:
         """The same. Raises UsageError also where there is none."""
         found = await self.find()
-        if found is not None:
-            return found
+        if found is None:
+            raise await self.nothing()
+        return found
+
+    async def nothing(self) -> UsageError:
+        """What is told where it has none for this cluster. Raises UsageError for a file that cannot be read."""
         held = ", ".join(f"{token.kind} for {token.service or 'any service'}" for token in await self._tokens())
-        raise UsageError(
+        return UsageError(
             f"{self.path}: holds no delegation token that is surely for {self._base}",
             hint=f"it holds: {held or 'none'}; this cluster is {', '.join(sorted(await self._services()))}",
         )
@@ -156,15 +173,26 @@ class TokenFile:
         return found
 
 
+def _simple(cluster: Cluster, base: str, environ: Mapping[str, str]) -> Auth:
+    user = cluster.user or environ.get("HADOOP_USER_NAME") or user_name()
+    if user is None:
+        raise UsageError(
+            f"{base}: the user who runs this has no name (uid {os.getuid()})",
+            hint="set HADOOP_USER_NAME, or `user` of the endpoint",
+        )
+    return Simple(user, cluster.doas)
+
+
 def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mapping[str, str]) -> Auth:
     text = (cluster.token or environ.get(TOKEN, "")).strip()
     place = TOKEN if cluster.token is None else f"`token` of {base}"
     if cluster.token_file is None and text:
         try:
-            tokens.parse_text(text)
+            token = tokens.parse_text(text)
         except ValueError as error:
             raise UsageError(f"{place}: {error}", hint="it is the `urlString` of GETDELEGATIONTOKEN") from None
         hide(text)
+        _check_owner(token, cluster.doas, place)
 
         async def same() -> str:
             return text
@@ -173,8 +201,25 @@ def _token(cluster: Cluster, base: str, nameservice: Nameservice, environ: Mappi
     path = _placed(cluster.token_file, environ) or environ.get(TOKEN_FILE)
     if path is None:
         raise UsageError(f"{base}: no delegation token", hint=f"set `token_file`, {TOKEN} or {TOKEN_FILE}")
-    file = TokenFile(path, base, nameservice, meant=cluster.token_file is not None)
+    file = TokenFile(path, base, nameservice, meant=cluster.token_file is not None, doas=cluster.doas)
     return Given(file.read, path)
+
+
+def _check_owner(token: tokens.Token, doas: str | None, place: str) -> None:
+    """A server does not look at ``doas`` beside a token (seen on Hadoop 3.5.0): all would be done as the token's owner.
+    Raises UsageError.
+    """
+    if doas is None:
+        return
+    try:
+        owner = tokens.owner(token)
+    except ValueError as error:
+        raise UsageError(f"the delegation token of {place}: {error}", hint="leave `doas` out") from None
+    if owner != doas:
+        raise UsageError(
+            f"the delegation token of {place} is that of {owner or 'nobody'}, and `doas` says {doas}",
+            hint="give one that was fetched for that user, or leave `doas` out",
+        )
 
 
 def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
@@ -186,9 +231,11 @@ def _placed(name: str | None, environ: Mapping[str, str]) -> str | None:
 def _kerberos(
     cluster: Cluster, nameservice: Nameservice, environ: Mapping[str, str], tls: ssl.SSLContext | None
 ) -> Auth:
-    from asynccopy.storage.webhdfs.delegation import Delegated, SpnegoIssuer  # late: few clusters need it
+    # Late: few clusters need it.
+    from asynccopy.storage.webhdfs.delegation import Delegated, EachDelegated, SpnegoIssuer
     from asynccopy.storage.webhdfs.kerberos import Identity
 
     keytab = _placed(cluster.keytab, environ)
     ours = Identity(cluster.principal, keytab=keytab, ccache=cluster.ccache, mutual=cluster.mutual)
-    return Delegated(SpnegoIssuer(nameservice, ours, cluster.doas, tls))
+    issuer = SpnegoIssuer(nameservice, ours, cluster.doas, tls)
+    return Delegated(issuer) if len(nameservice.servers) == 1 else EachDelegated(issuer)

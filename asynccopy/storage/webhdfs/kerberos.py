@@ -19,6 +19,7 @@ from threading import Thread
 from typing import Any, Final, TypeVar
 
 from asynccopy.errors import AsyncCopyError, CredentialsRefused, Unreachable, UsageError
+from asynccopy.storage.pool import Origin
 
 LIBRARY: Final = "libgssapi_krb5.so.2"
 INSTALL: Final = "install it: libgssapi-krb5-2 on Debian and Ubuntu, krb5-libs on Red Hat, krb5 on SUSE"
@@ -93,33 +94,33 @@ class Identity:
         self._cache = next(_numbers)
         self._filled = False
 
-    async def greeting(self, host: str) -> Greeting:
-        """The first words to the web server of a host. Raises CredentialsRefused, Unreachable (the KDC), UsageError."""
-        return await _apart(lambda: self._greet(host), host)
+    async def greeting(self, server: Origin) -> Greeting:
+        """The first words to a web server. Raises CredentialsRefused, Unreachable (the KDC), UsageError."""
+        return await _apart(lambda: self._greet(server), server)
 
-    def _greet(self, host: str) -> Greeting:
+    def _greet(self, server: Origin) -> Greeting:
         library()
         if self._keytab is None:
-            return self._first_words(host)
-        _check_readable(self._keytab, host)
+            return self._first_words(server)
+        _check_readable(self._keytab, server)
         if self._filled:
             try:
-                return self._first_words(host)
+                return self._first_words(server)
             except CredentialsRefused:
                 self.forget()  # of tickets that have ended the library does not say why there are no others
         try:
-            greeting = self._first_words(host)
+            greeting = self._first_words(server)
         except CredentialsRefused as error:
             if "No credentials cache" not in error.message:
                 raise
             # No ticket was asked for: the library found no key in it to ask with.
-            message = f"{host}: Kerberos: keytab {self._keytab} holds no key of {self._principal or 'anybody'}"
+            message = f"{server.netloc}: Kerberos: keytab {self._keytab} holds no key of {self._principal or 'anybody'}"
             raise CredentialsRefused(message, hint=_KEYTAB) from None
         self._filled = True
         return greeting
 
-    def _first_words(self, host: str) -> Greeting:
-        return Greeting(self._credentials(), self._principal or "", host, self._mutual)
+    def _first_words(self, server: Origin) -> Greeting:
+        return Greeting(self._credentials(), self._principal or "", server, self._mutual)
 
     def _credentials(self) -> dict[str, str]:
         if self._keytab is not None:
@@ -130,12 +131,13 @@ class Identity:
 class Greeting:
     """One conversation with a server. ``principal`` is who we are in it; ``header`` goes into the request."""
 
-    def __init__(self, store: dict[str, str], principal: str, host: str, mutual: bool) -> None:
+    def __init__(self, store: dict[str, str], principal: str, server: Origin, mutual: bool) -> None:
         self._library = library()
-        self._host = host
+        self._server = server
         self._mutual = mutual
         self._context = c_void_p()
-        with self._named(f"HTTP@{host}", _HOST_SERVICE) as target, self._credential(store, principal) as credential:
+        name = f"HTTP@{server.host}"
+        with self._named(name, _HOST_SERVICE) as target, self._credential(store, principal) as credential:
             self.principal = self._name_of(credential)
             self.header = "Negotiate " + base64.b64encode(self._step(credential, target, b"")).decode()
 
@@ -151,11 +153,11 @@ class Greeting:
         except binascii.Error:
             reply = b""
         if not reply:
-            raise CredentialsRefused(f"{self._host}: the server did not show who it is", hint=_MUTUAL_HINT)
-        await _apart(lambda: self._finish(reply), self._host)
+            raise CredentialsRefused(f"{self._server.netloc}: the server did not show who it is", hint=_MUTUAL_HINT)
+        await _apart(lambda: self._finish(reply), self._server)
 
     def _finish(self, reply: bytes) -> None:
-        with self._named(f"HTTP@{self._host}", _HOST_SERVICE) as target:
+        with self._named(f"HTTP@{self._server.host}", _HOST_SERVICE) as target:
             self._step(c_void_p(), target, reply)
 
     def _step(self, credential: c_void_p, target: c_void_p, reply: bytes) -> bytes:
@@ -179,7 +181,7 @@ class Greeting:
         try:
             self._check(major, minor)
             if reply and major & _CONTINUE:
-                raise CredentialsRefused(f"{self._host}: the server did not show who it is", hint=_MUTUAL_HINT)
+                raise CredentialsRefused(f"{self._server.netloc}: the server did not show who it is", hint=_MUTUAL_HINT)
             return ctypes.string_at(out.value, out.length) if out.value else b""
         finally:
             self._library.gss_release_buffer(byref(minor), byref(out))
@@ -237,7 +239,7 @@ class Greeting:
         if major & _FAILED:
             # What the minor status says is the better one, where it says anything.
             said = [*self._said(minor.value, 2), *self._said(major, 1)]
-            raise refusal(self._host, next((each for each in said if each != "Success"), "failed"))
+            raise refusal(self._server, next((each for each in said if each != "Success"), "failed"))
 
     def _said(self, code: int, kind: int) -> Iterator[str]:
         more, minor = c_uint32(0), c_uint32()
@@ -255,14 +257,14 @@ class Greeting:
             self._library.gss_delete_sec_context(byref(c_uint32()), byref(self._context), None)
 
 
-def _check_readable(keytab: str, host: str) -> None:
+def _check_readable(keytab: str, server: Origin) -> None:
     """Raises CredentialsRefused. The library would only say that it has no ticket."""
     try:
         with open(keytab, "rb"):
             return
     except OSError as error:
         raise CredentialsRefused(
-            f"{host}: Kerberos: keytab {keytab}: {error.strerror}", hint="check `keytab` and the file's owner"
+            f"{server.netloc}: Kerberos: keytab {keytab}: {error.strerror}", hint="check `keytab` and the file's owner"
         ) from None
 
 
@@ -291,15 +293,15 @@ _MEANINGS: Final = (
 )
 
 
-def refusal(host: str, said: str) -> AsyncCopyError:
+def refusal(server: Origin, said: str) -> AsyncCopyError:
     """What the library's words mean, in its English; it knows no other language unless the locale is set."""
-    message = f"{host}: Kerberos: {said}"
+    message = f"{server.netloc}: Kerberos: {said}"
     if "Cannot contact any KDC" in said:
         return Unreachable(message, hint="check the KDC and /etc/krb5.conf")
     return CredentialsRefused(message, hint=next(hint for words, hint in _MEANINGS if words in said))
 
 
-async def _apart(call: Callable[[], T], host: str) -> T:
+async def _apart(call: Callable[[], T], server: Origin) -> T:
     """Run a blocking call in a thread that nobody waits for when the process ends: a KDC may be silent for long."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
@@ -326,4 +328,5 @@ async def _apart(call: Callable[[], T], host: str) -> T:
         async with asyncio.timeout(LIMIT):
             return await outcome
     except TimeoutError:
-        raise Unreachable(f"{host}: Kerberos: no KDC answered in {LIMIT:g} s", hint="check /etc/krb5.conf") from None
+        message = f"{server.netloc}: Kerberos: no KDC answered in {LIMIT:g} s"
+        raise Unreachable(message, hint="check /etc/krb5.conf") from None

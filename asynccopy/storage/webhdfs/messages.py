@@ -248,6 +248,8 @@ def boolean(response: Response, asked: str) -> bool:
 
 _STANDBY = re.compile(r"(?:^|[\s:.$])(?:StandbyException|ObserverRetryOnActiveException)(?:$|[\s:])")
 """Also as the cause that another exception's message names, but not as a part of a path."""
+_LEARNING = re.compile(r"(?:^|[\s.])RetriableException: \S*InvalidToken")
+"""One that is becoming active, and has not yet read which tokens there are (FSNamesystem.verifyToken)."""
 _UNREACHED = ("ConnectException", "NoRouteToHostException", "ConnectTimeoutException", "UnknownHostException")
 _CREDENTIALS = ("SecurityException", "AuthenticationException", "AuthorizationException", "InvalidToken")
 _IN_THE_WAY = ("ParentNotDirectoryException", "FileAlreadyExistsException", "PathComponentTooLongException")
@@ -294,6 +296,8 @@ def _passive(name: str, message: str) -> str:
         return ""
     if _STANDBY.search(f"{name} {message.partition(chr(10))[0]}"):
         return "is standby"
+    if _LEARNING.search(f"{name}: {message}"):
+        return "is becoming active"
     if name == "SafeModeException" or (name == "RetriableException" and "in safe mode" in message):
         return "is in safe mode"
     if name == "RetriableException" and ("startup mode" in message or "still not started" in message):
@@ -321,7 +325,7 @@ def failure(response: Response, asked: str) -> AsyncCopyError:
         return ServerTrouble(text)
     if "not allowed to impersonate" in remote.message:
         return CredentialsRefused(
-            text, hint="the NameNode must allow it: hadoop.proxyuser.USER.hosts, and .users or .groups"
+            text, hint="the server must allow it: hadoop.proxyuser.USER.hosts (HttpFS: httpfs.), and .users or .groups"
         )
     if name in _CREDENTIALS:
         return CredentialsRefused(text)

@@ -46,7 +46,7 @@ def servers(urls: Sequence[str]) -> list[Server]:
         assert match is not None, "checked where it was written"
         secure = scheme in ("https", "swebhdfs")
         port = int(match["port"] or (9871 if secure else 9870))
-        origin = Origin("https" if secure else "http", match["host"].strip("[]"), port)
+        origin = Origin("https" if secure else "http", match["host"].strip("[]").lower(), port)
         found.append(Server(origin, f"/{path.strip('/')}{PREFIX}" if path.strip("/") else PREFIX))
     return found
 

@@ -37,11 +37,15 @@ _NAT64: Final = ip_network("64:ff9b::/96")
 
 
 class Redirect(Struct, frozen=True):
-    """Where the NameNode sends us. The path is not taken from it, but what precedes the HDFS path: see ``redirect``."""
+    """Where the NameNode sends us. The path is not taken from it, but what precedes the HDFS path: see ``redirect``.
+
+    ``who``: who we are there, "" for who asked the NameNode.
+    """
 
     origin: Origin
     query: str
     prefix: str = PREFIX
+    who: str = ""
 
 
 class _LiveNodes(Struct, rename={"nodes": "LiveNodes"}):
@@ -90,7 +94,7 @@ def _datanode(scheme: str, authority: str) -> Origin | None:
     match = _AUTHORITY.fullmatch(authority)
     if match is None:
         return None
-    host = match["six"] or match["host"]
+    host = (match["six"] or match["host"]).lower()
     port = int(match["port"] or (443 if scheme == "https" else 80))
     return Origin(scheme, host, port) if 0 < port < 65536 and _may_be_datanode(host) else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
@@ -64,12 +65,24 @@ def parse_text(text: str) -> Token:
 
 def life(token: Token) -> Life:
     """Raises ValueError for an identifier that is no HDFS delegation token's."""
-    reader = _Reader(token.identifier)
-    if reader.take(1) != b"\0":
-        raise ValueError("an unknown version of the identifier")
+    reader = _identifier(token)
     for _ in range(3):  # owner, renewer, real user
         reader.piece()
     return Life(reader.vint(), reader.vint())
+
+
+def owner(token: Token) -> str:
+    """As whom a server takes its holder, without a realm: who asked for it, or for whom a proxy user did. Raises as
+    ``life``.
+    """
+    return re.split("[/@]", _identifier(token).text())[0]
+
+
+def _identifier(token: Token) -> _Reader:
+    reader = _Reader(token.identifier)
+    if reader.take(1) != b"\0":
+        raise ValueError("an unknown version of the identifier")
+    return reader
 
 
 def parse_file(data: bytes) -> list[Token]:
