@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from asynccopy.cli.endpoints import resolve
 from asynccopy.config import load, state_directory
+from asynccopy.config.places import ground
 from asynccopy.errors import JournalError, UsageError
 from asynccopy.journal import JournalReader
 from asynccopy.storage.interface import Destination, Source
@@ -58,8 +59,7 @@ async def open_sides(
         await reading.aclose()
         raise
     try:
-        if reading.url == writing.url:
-            raise UsageError(f"SOURCE and DESTINATION are the same: {reading.url}")
+        _check_apart(reading, writing)
         yield Sides(
             reading,
             writing,
@@ -73,6 +73,24 @@ async def open_sides(
             await writing.aclose()
         finally:
             await reading.aclose()
+
+
+def _check_apart(reading: Source, writing: Destination) -> None:
+    """Raises UsageError for a destination that is the source, or lies in it: each run would copy what the last one
+    wrote. Buckets of one name at different addresses are two.
+    """
+    originals, copies = reading.originals, writing.copies
+    if originals is not None and copies is not None:
+        here, there = (store.partition(" ")[0] for store in (originals.store, copies.store))
+        if here != there:
+            return
+    if reading.url == writing.url:
+        raise UsageError(f"SOURCE and DESTINATION are the same: {reading.url}")
+    if ground(reading.url).holds(ground(writing.url)):
+        raise UsageError(
+            f"DESTINATION lies in SOURCE: {writing.url} in {reading.url}",
+            hint="each run would copy what the last one wrote; write beside the source",
+        )
 
 
 def _place(given: str, url: str, settings: Settings) -> Place:

@@ -51,7 +51,8 @@ def ground(url: str, addresses: Sequence[str] = ()) -> Ground:
         return Ground("file", frozenset(), _components(unquote(path)))
     hosts = frozenset(_host(each) for each in addresses)
     if scheme in ("s3", "oss"):
-        return Ground(scheme, hosts, (authority, *_components(path)))
+        prefix = path.strip("/")  # of which dots and double slashes are parts like any other
+        return Ground(scheme, hosts, (authority, *(prefix.split("/") if prefix else ())))
     kind = "webhdfs" if scheme in ("swebhdfs", "hdfs") else scheme
     return Ground(kind, hosts or frozenset({_host(url)}), _components(path))
 

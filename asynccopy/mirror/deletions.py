@@ -95,6 +95,8 @@ class Deletions:
         self._queue: deque[list[GoneFile]] = deque()  # all of one name
         self._settled: list[int] = []
         self.deleted = 0
+        self._held: list[int] = []  # directories in which something still is
+        self._left = False  # a file that is to go later
 
     async def run(self) -> None:
         """Delete, or move into the trash, the objects of all files that are gone. Interrupted by ``stop`` it simply
@@ -119,13 +121,24 @@ class Deletions:
             self._told(f"{place}: unfinished uploads are not aborted: {error.message}")
 
     async def _all(self) -> None:
+        """Files first, then directories, the deepest first: where they are real, one that holds something stays."""
+        await self._turn(directories=False)
+        before = -1
+        while self.deleted != before and not self._stop.is_set():  # those above what the last turn has removed
+            before, self._held = self.deleted, []
+            await self._turn(directories=True)
+        if not self._stop.is_set() and not self._left:
+            await self._journal.forget_gone(self._held)  # something else is in them: they are no objects any more
+
+    async def _turn(self, *, directories: bool) -> None:
         after = 0
         while not self._stop.is_set() and (rows := await self._journal.gone(after, BATCH)):
             after = rows[-1].id
             names: dict[str, list[GoneFile]] = {}
             for row in rows:  # a name may have come and gone more than once: the object is of one of those files
-                names.setdefault(row.path, []).append(row)
-            self._queue.extend(names.values())
+                if row.path.endswith("/") == directories:
+                    names.setdefault(row.path, []).append(row)
+            self._queue.extend(sorted(names.values(), key=lambda found: -found[0].path.count("/")))
             try:
                 async with asyncio.TaskGroup() as group:
                     for number in range(min(WORKERS, len(rows))):
@@ -151,6 +164,8 @@ class Deletions:
                 settled = False
             if settled:
                 self._settled.extend(row.id for row in rows)
+            elif not path.endswith("/"):
+                self._left = True
 
     async def _settle(self, path: str, rows: list[GoneFile]) -> bool:
         """Whether the rows of a name can be forgotten."""
@@ -177,6 +192,9 @@ class Deletions:
             except NotFound:
                 return False  # replaced in this very moment: looked at again
         await self._destination.delete(key)
+        if path.endswith("/") and await self._destination.head(key) is not None:
+            self._held.extend(row.id for row in rows)
+            return False
         self.deleted += 1
         return True
 

@@ -28,6 +28,7 @@ from asynccopy.storage.webhdfs.nameservice import Nameservice, servers
 from testbed import fetch
 from testbed.content import Content
 from testbed.hdfs import Hdfs
+from tests.preserved import prove_a_preserving_mirror
 from tests.program import Program
 from tests.servers import require
 from tests.suites.destination import crc32c
@@ -266,3 +267,7 @@ async def test_what_the_cluster_gives_no_file_is_refused_by_name(
         with pytest.raises(Refused):
             await destination.put("f", b"x", crc32c(b"x"), file)
         assert await destination.head("f") is None
+
+
+def test_a_mirror_that_preserves_and_deletes(hdfs: Hdfs, root: str, program: Program) -> None:
+    prove_a_preserving_mirror(program, hdfs.client(), hdfs.url, root)

@@ -157,6 +157,25 @@ def test_source_and_destination_are_not_the_same(source: Path, capsys: pytest.Ca
     assert "are the same" in capsys.readouterr().err
 
 
+def test_the_destination_does_not_lie_in_the_source(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["copy", str(source), str(source / "copy")]) == 2
+    assert "DESTINATION lies in SOURCE" in capsys.readouterr().err
+    assert not (source / "copy").exists()
+    assert main(["copy", str(source), f"{source}-copy"]) == 0
+
+
+@pytest.mark.parametrize(("there", "code"), [("http://127.0.0.1:9", 2), ("http://127.0.0.1:10", 3)])
+def test_buckets_of_one_name_at_two_addresses_are_two(
+    there: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    config = tmp_path / "config.toml"
+    tables = (("here", "http://127.0.0.1:9"), ("there", there))
+    config.write_text("".join(f'[endpoints.{n}]\ntype = "s3"\nbucket = "bkt"\nendpoint = "{u}"\n' for n, u in tables))
+    assert main(["copy", "--config", str(config), "here:/x", "there:/x"]) == code, capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -436,6 +436,7 @@ def pair(first: tuple[str, str], second: tuple[str, str]) -> str:
         (("nn:/a", "webhdfs://nn2:9870/b/c"), ("nn:/b", "s3://x/b"), "lies in the `source` of [mirrors.two]"),
         (("nn:/a", "s3://x"), ("/data", "/data/copy"), "overlaps its `source`"),
         (("nn:/a", "s3://x"), ("/data/copy", "/data"), "overlaps its `source`"),
+        (("nn:/a", "s3://x/other"), ("s3://x/a", "s3://x/a/../b"), "overlaps its `source`"),  # dots are parts of keys
     ],
 )
 def test_mirrors_in_each_others_way(first: tuple[str, str], second: tuple[str, str], says: str) -> None:
