@@ -96,7 +96,7 @@ class Knox:
 class Basic:
     """An ``Auth`` by name and password."""
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         return ""
 
     async def headers(self, origin: Origin) -> Headers:
@@ -105,7 +105,7 @@ class Basic:
     def refused(self, who: str, response: Response) -> bool:
         return False
 
-    async def ticket(self, host: str) -> str:
+    async def ticket(self, server: Origin) -> str:
         return ""
 
     async def aclose(self) -> None:

@@ -43,7 +43,7 @@ NAMES = {
 class Canary:
     """Who we are: a token that belongs in queries to the cluster, a password that belongs in the NameNode's headers."""
 
-    async def query(self) -> str:
+    async def query(self, at: Origin | None = None) -> str:
         return f"&delegation={TOKEN}"
 
     async def headers(self, origin: Origin) -> Headers:
