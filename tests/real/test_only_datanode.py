@@ -36,6 +36,7 @@ def test_a_copy(single: Hdfs, versitygw: Store, bucket: str, program: Program) -
     copy_through(single, "/copy", versitygw, bucket, program, lambda: restart(single))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_daemon(single: Hdfs, versitygw: Store, bucket: str, program: Program) -> None:
     watched = Watched(single, "/watched", versitygw, bucket, program, watch="scan")
