@@ -116,16 +116,16 @@ class Namespace(Protocol):
 class TreeNamespace:
     """Real entries, changed by tests as a writer would change them. Parents come into being by themselves.
 
-    Every change moves the clock, which begins at ``epoch`` (ms), by a second. As on HDFS, a directory gets the time
+    Every change moves the clock by a second, so times are the same in every run. As on HDFS, a directory gets the time
     of what comes to it or goes from it by name; what happens inside a file does not touch it.
 
     ``snapshots``: of every directory that may have some, by their names. A snapshot is read below
     ``DIRECTORY/.snapshot/NAME``, and a file by its id as ``/.reserved/.inodes/ID``.
     """
 
-    def __init__(self, block_size: int = DEFAULT_BLOCK, *, epoch: int = EPOCH) -> None:
+    def __init__(self, block_size: int = DEFAULT_BLOCK) -> None:
         self.block_size = block_size
-        self._clock = epoch
+        self._clock = EPOCH
         self._last_id = 16384  # the id before HDFS's first: 16385 is the root
         self._inodes: dict[str, Inode] = {}
         self._contents: dict[str, bytes | Generated] = {}

@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from time import time_ns
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ class TestWebHdfsDestination(DestinationSuite):
     async def destination(self, request: pytest.FixtureRequest) -> AsyncIterator[Destination]:
         if request.node.originalname.startswith("test_copy"):
             pytest.skip("HDFS copies nothing by itself")
-        namespace = TreeNamespace(block_size=64 * 1024, epoch=time_ns() // 1_000_000)
+        namespace = TreeNamespace(block_size=64 * 1024)
         async with (
             WebHdfsSimulator(namespace, datanodes=2, page_size=self.page_size) as hdfs,
             aclosing(opened(hdfs, page_size=self.page_size)) as destination,

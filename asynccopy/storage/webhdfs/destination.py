@@ -282,14 +282,14 @@ class WebHdfsDestination:
         return [(key, entry.path.rpartition("/")[2]) async for key, entry in self._begun() if key.startswith(prefix)]
 
     async def uploads_of(self, key: str) -> Sequence[FoundUpload]:
-        """Begun, by the NameNode's clock, when the last name came into its directory."""
         found: list[FoundUpload] = []
         async for named, entry in self._begun():
             if named == key:
                 with suppress(NotFound):  # gone meanwhile
                     inside = (await self._files.list(entry.path)).entries
                     empty = all(each.is_directory for each in inside)
-                    found.append(FoundUpload(entry.path.rpartition("/")[2], entry.modification_time, empty))
+                    upload_id = entry.path.rpartition("/")[2]
+                    found.append(FoundUpload(upload_id, uploads.begun(upload_id), empty))
         return found
 
     async def _begun(self) -> AsyncIterator[tuple[str, FileStatus]]:
