@@ -35,9 +35,10 @@ demo-real: $(VENV)/.test ## the same on a real HDFS and a real S3 server (needs 
 	$(BIN)/python -m testbed fetch
 	$(BIN)/python -m testbed.demo
 
+# In the order of the folders: pytest-xdist would keep the files of few and long tests for the end, for one worker alone.
 test: $(VENV)/.test ## every test; those that need Java or Go say so when they are skipped
 	-$(BIN)/python -m testbed fetch --peers
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -rs $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -rs $(PYTEST)
 
 test-quick: $(VENV)/.test ## the tests that need no real server
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not real and not slow" $(PYTEST)

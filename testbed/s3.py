@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -196,11 +197,12 @@ class VersityGw(Store):
 
     def open_uploads(self, bucket: str) -> list[tuple[str, str]]:
         """From its folders: its second listing page is broken."""
-        return [
-            (os.getxattr(key, "user.objname").decode(), upload.name)
-            for key in sorted((self.data / bucket / ".sgwtmp" / "multipart").glob("*"))
-            for upload in sorted(key.iterdir())
-        ]
+        found: list[tuple[str, str]] = []
+        for key in sorted((self.data / bucket / ".sgwtmp" / "multipart").glob("*")):
+            with suppress(FileNotFoundError):  # ended meanwhile
+                name = os.getxattr(key, "user.objname").decode()
+                found += [(name, upload.name) for upload in sorted(key.iterdir())]
+        return found
 
     def _command(self) -> list[str]:
         backend = ["posix", *self._options]

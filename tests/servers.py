@@ -155,6 +155,19 @@ def uploading(store: Store, bucket: str) -> list[str]:
     return [key for key, _ in store.open_uploads(bucket) if not key.endswith(PROBE_KEY)]
 
 
+def abandoned(store: Store, bucket: str) -> list[str]:
+    """The keys of uploads that nobody goes on with; they are aborted.
+
+    s3proxy 4.0.0, killed while it begins or ends an upload, lists it from then on and knows no such upload.
+    """
+    client = store.client()
+    return [
+        key
+        for key, upload in store.open_uploads(bucket)
+        if client.request("DELETE", bucket, key, query={"uploadId": upload}).status != 404
+    ]
+
+
 def _revive(store: Store) -> None:
     store.server.resume()
     if not store.server.alive:

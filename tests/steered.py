@@ -38,6 +38,8 @@ class SteeredDaemon:
         self.failed = {name: lost(mirror.failed) for name, mirror in self.mirrors.items()}
         self.told: list[Event] = []
         self.draining = False
+        self.refusal: UsageError | None = None
+        """What a pause is refused with"""
         self.bad_configuration = False
         self.broken = False
         self.confirmed: list[tuple[str, int]] = []
@@ -74,6 +76,8 @@ class SteeredDaemon:
         return [event for event in self.told if event.number > after][-limit:]
 
     async def pause(self, name: str | None) -> None:
+        if self.refusal is not None:
+            raise self.refusal
         stopped = {"next_scan": 0, "bytes_per_second": 0.0, "files_per_second": 0.0}
         self._set(name, state="paused", reason="paused by a person", **stopped)
 

@@ -184,11 +184,8 @@ async def test_the_buttons_steer_the_daemon_and_say_so(site: Site) -> None:
     await site.is_clean(page)
 
 
-async def test_a_refused_button_says_why(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refuse(*_: object) -> None:
-        raise UsageError(f"not now {EVIL}", hint="wait for <b>it</b>")
-
-    monkeypatch.setattr(site.daemon, "pause", refuse)
+async def test_a_refused_button_says_why(site: Site) -> None:
+    site.daemon.refusal = UsageError(f"not now {EVIL}", hint="wait for <b>it</b>")
     page = await site.visit()
     await page.get_by_role("button", name="Pause sales").click()
     await expect(page.locator(".toast")).to_have_text(f"sales: not now {EVIL} (wait for <b>it</b>)")

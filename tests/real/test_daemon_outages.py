@@ -19,7 +19,7 @@ from testbed.hdfs import Hdfs
 from testbed.s3 import Store
 from tests.program import Program, eventually
 from tests.real.mirrors import at_destination, difference, mirror, on_the_page, state_in_metrics
-from tests.servers import uploading
+from tests.servers import abandoned, uploading
 from tests.service import Service
 
 MIB = 1 << 20
@@ -82,12 +82,12 @@ class Watched:
         status = self.settled()
         assert status["failed"] == 0 and status["reason"] == "", status
         eventually(lambda: state_in_metrics(self.service) == "watching", 60.0)  # between two passes
-        assert uploading(self.store, self.bucket) == []
+        assert abandoned(self.store, self.bucket) == []
         assert self.service.running is not None and self.service.running.pid == pid
         assert self.service.stop().code == 0
         assert "Traceback" not in self.service.errors()
         assert difference(at_destination(self.store, self.bucket), self.wanted) == {}
-        assert self.store.open_uploads(self.bucket) == []
+        assert abandoned(self.store, self.bucket) == []
 
     @property
     def pid(self) -> int:

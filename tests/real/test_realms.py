@@ -270,7 +270,6 @@ def test_a_token_outlives_failovers(
     assert sum(made) <= 1 + took // (MOST / 2), "one is replaced when it cannot be renewed, and not for a failover"
     assert min(tokens) >= 1, "both have taken it"
     assert service.stop().code == 0
-    assert "the delegation token was refused" not in service.errors()
 
 
 # --- from one realm to the other ------------------------------------------------------------------------------------
