@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 from msgspec import Struct
 
@@ -107,6 +107,7 @@ class _Bucket(Table, frozen=True, kw_only=True):
     cluster.
     """
 
+    _scheme: ClassVar[Store]
     bucket: str
     endpoint: str | None = None
     region: str | None = None
@@ -124,10 +125,6 @@ class _Bucket(Table, frozen=True, kw_only=True):
         if not self.bucket or "/" in self.bucket:
             raise ValueError("`bucket` is a bucket's name alone; the prefix follows the endpoint's name: NAME:/prefix")
         self.objects.check(self._scheme)
-
-    @property
-    def _scheme(self) -> Store:
-        raise NotImplementedError
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -153,16 +150,13 @@ class _Bucket(Table, frozen=True, kw_only=True):
 class S3Endpoint(_Bucket, frozen=True, kw_only=True, tag_field="type", tag="s3"):
     """A bucket of an S3 store. What is None comes from the AWS configuration that the machine already has."""
 
+    _scheme: ClassVar[Store] = "s3"
     addressing: Literal["path", "virtual"] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.endpoint is not None:
             _check_address(self.endpoint, ("http", "https"))
-
-    @property
-    def _scheme(self) -> Store:
-        return "s3"
 
     @property
     def settings(self) -> Mapping[str, object]:
@@ -177,6 +171,7 @@ class S3Endpoint(_Bucket, frozen=True, kw_only=True, tag_field="type", tag="s3")
 class OssEndpoint(_Bucket, frozen=True, kw_only=True, tag_field="type", tag="oss"):
     """A bucket of Alibaba Cloud OSS."""
 
+    _scheme: ClassVar[Store] = "oss"
     custom_domain: bool = False
 
     def __post_init__(self) -> None:
@@ -185,10 +180,6 @@ class OssEndpoint(_Bucket, frozen=True, kw_only=True, tag_field="type", tag="oss
             _check_address(self.endpoint if "://" in self.endpoint else f"https://{self.endpoint}", ("https", "http"))
         if self.custom_domain and self.endpoint is None:
             raise ValueError("`custom_domain` needs the `endpoint` that it is")
-
-    @property
-    def _scheme(self) -> Store:
-        return "oss"
 
     @property
     def settings(self) -> Mapping[str, object]:

@@ -270,6 +270,8 @@ def test_a_token_outlives_failovers(
     assert sum(made) <= 1 + took // (MOST / 2), "one is replaced when it cannot be renewed, and not for a failover"
     assert min(tokens) >= 1, "both have taken it"
     assert service.stop().code == 0
+    refused = service.errors().count("the delegation token was refused")
+    assert refused < sum(made), "each is replaced once, where a failover outlasts its renewal"
 
 
 # --- from one realm to the other ------------------------------------------------------------------------------------
